@@ -1,0 +1,1 @@
+"""The recipe: what the user wants, validated once, at the door."""

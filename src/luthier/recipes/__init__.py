@@ -1,0 +1,1 @@
+"""The shipped recipes: one folder each with recipe.yaml, data and a README."""

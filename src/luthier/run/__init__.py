@@ -1,0 +1,1 @@
+"""The run folder: every path, atomic files, the lock, events and progress."""

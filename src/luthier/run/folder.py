@@ -1,0 +1,152 @@
+"""The run folder: every path in one place, and how a run is named and found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from luthier.errors import UserError, did_you_mean
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths inside one run. Making the object creates nothing.
+
+    Attributes:
+        path: `<runs>/<recipe name>/<id>`; the id is the local start time, `2026-11-21T10-20-30`.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The last part of the path."""
+        return self.path.name
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def record(self) -> Path:
+        """run.json: seed, versions, machine, stages with status and seconds."""
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened when, one JSON document a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.path / ".lock"
+
+    @property
+    def data(self) -> Path:
+        """Folder of the prepare stage."""
+        return self.path / "1-data"
+
+    def rows(self, split: str) -> Path:
+        """Rows of one split: train, validation or test."""
+        return self.data / f"{split}.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        """Rows that were not taken, each with its reason."""
+        return self.data / "rejected.jsonl"
+
+    @property
+    def data_report(self) -> Path:
+        """Counts, statistics and overlap of the data."""
+        return self.data / "report.json"
+
+    @property
+    def training(self) -> Path:
+        """Folder of the train stage."""
+        return self.path / "4-train"
+
+    @property
+    def metrics(self) -> Path:
+        """One line an optimizer step, one an evaluation on the validation rows."""
+        return self.training / "metrics.jsonl"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter as a plain PEFT folder; after full training a plain transformers folder."""
+        return self.training / "adapter"
+
+    @property
+    def train_report(self) -> Path:
+        """How the training went, and the proof of its adapter."""
+        return self.training / "train.json"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report stage."""
+        return self.path / "8-report"
+
+    @property
+    def page(self) -> Path:
+        """The report as one self-contained page."""
+        return self.report / "index.html"
+
+    @property
+    def comparison(self) -> Path:
+        """Base against tuned, metric by metric."""
+        return self.path / "5-evaluate" / "comparison.json"
+
+
+def new_folder(runs: Path, name: str) -> RunFolder:
+    """Create the folder of a new run; two processes that start in one second get different ones.
+
+    Raises:
+        UserError: `runs` cannot be written to.
+    """
+    stamp = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    for attempt in range(1, 100):
+        path = runs / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise UserError("A file stands where the runs should go.", str(path), "Choose --runs FOLDER.") from None
+        except OSError as error:
+            remedy = "Choose another place with --runs FOLDER, or mend its permissions."
+            raise UserError(f"Cannot create a run folder: {error.strerror}.", str(path), remedy) from error
+        else:
+            return RunFolder(path)
+    raise UserError("Too many runs started in this second.", str(runs / name), "Wait a second and try again.")
+
+
+def list_runs(runs: Path, name: str | None = None) -> list[RunFolder]:
+    """Return the runs under `runs`, newest first; those of one recipe when `name` is given."""
+    pattern = f"{name or '*'}/*/run.json"
+    folders = [RunFolder(record.parent) for record in runs.glob(pattern)]
+    return sorted(folders, key=lambda folder: (folder.id, folder.path.parent.name), reverse=True)
+
+
+def find_run(named: str, runs: Path) -> RunFolder:
+    """Return the run that `named` means: a path, `<recipe name>/latest`, `<recipe name>/<id>`, or an id.
+
+    Raises:
+        UserError: there is no such run; the message lists what there is.
+    """
+    if (Path(named) / "run.json").is_file():
+        return RunFolder(Path(named).resolve())
+    every = list_runs(runs)
+    name, _, last = named.rpartition("/")
+    if last == LATEST and name:
+        matching = [folder for folder in every if folder.path.parent.name == name]
+    else:
+        matching = [folder for folder in every if folder.id == last and (not name or folder.path.parent.name == name)]
+    if matching:
+        return matching[0]
+    known = [f"{folder.path.parent.name}/{folder.id}" for folder in every]
+    names = sorted({f"{folder.path.parent.name}/{LATEST}" for folder in every})
+    otherwise = f"Known here: {', '.join(names[:6])}." if names else "Start one with: luthier run RECIPE"
+    raise UserError(f"No run {named!r}.", str(runs), did_you_mean(named, names + known, otherwise))
