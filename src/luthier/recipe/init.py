@@ -45,24 +45,14 @@ class Inspected(Protocol):
         """Luthier's field names and the columns that were recognised as them."""
 
 
-def draft(data_path: Path, name: str | None = None, folder: Path | None = None) -> str:
-    """Look at a data file and return a commented recipe for it.
+def draft(inspected: Inspected, data_path: Path, name: str | None = None, folder: Path | None = None) -> str:
+    """Return a commented recipe for data that was looked at.
 
     Args:
+        inspected: what the look told.
         data_path: the data file.
         name: name of the recipe (default: from the name of the file).
         folder: where the recipe will stand; data below it is named relative to it (default: named as given).
-
-    Raises:
-        UserError: the file is missing or holds no rows.
-    """
-    from luthier.data.ingest import inspect
-
-    return write(inspect(data_path), data_path, name, folder)
-
-
-def write(inspected: Inspected, data_path: Path, name: str | None = None, folder: Path | None = None) -> str:
-    """Return a commented recipe for data that was looked at; arguments as for `draft`.
 
     Proposed are the kind and its base, the length (99th percentile in characters / 3.5, rounded up to a multiple of
     32), the column to stratify by and the column whose values stay on one side of the split; all else has its default.

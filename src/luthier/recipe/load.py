@@ -83,9 +83,7 @@ def dump(loaded: Loaded) -> str:
 
 def digest(recipe: Recipe) -> str:
     """Return the sha256 of the resolved values, in hexadecimal; where and how they were stated does not count."""
-    # Defaults are not validated: 16 and 16.0 are one value only after they have passed through the schema.
-    values = Recipe.model_validate(recipe.model_dump(mode="json")).model_dump(mode="json")
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

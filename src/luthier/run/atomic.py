@@ -101,7 +101,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _discard(temporary: Path) -> None:
-    """Remove a temporary file, or leave it for `remove_leftovers`: the error that brought us here must be the one told."""
+    """Remove a temporary file, or leave it for `remove_leftovers`: what brought us here is the error to tell."""
     with suppress(OSError):
         temporary.unlink()
 

@@ -1,0 +1,62 @@
+"""The command line: verbs grouped by subject; each parses, calls one function, prints.
+
+`luthier --help` must answer in under 0.3 s, so every verb imports what it needs inside itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from luthier.cli import recipes, runs, schedule, system
+from luthier.cli.console import print_error
+from luthier.errors import UserError
+from luthier.version import __version__
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune a small model on your own data, prove that it helped, ship it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes.register(app)
+runs.register(app)
+schedule.register(app)
+system.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"luthier {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def luthier(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Fine-tune a small model on your own data, prove that it helped, ship it."""
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 1 failed while running, 2 the input is wrong, 3 a gate said no."""
+    try:
+        app()
+    except UserError as error:
+        print_error(error, as_json="--json" in sys.argv)
+        sys.exit(error.exit_status)
+    except OSError as error:
+        from luthier.run.atomic import explained
+
+        told = explained(error, error.filename or "")
+        print_error(told, as_json="--json" in sys.argv)
+        sys.exit(told.exit_status)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from the last complete stage.", file=sys.stderr)
+        sys.exit(130)

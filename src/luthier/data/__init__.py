@@ -1,0 +1,1 @@
+"""Data machinery: ingest, clean, overlap, split, augment, statistics. It knows no run folder."""

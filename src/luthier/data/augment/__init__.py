@@ -1,0 +1,40 @@
+"""Further training rows made from the training rows, each traced to its source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from luthier.data.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """What augmentation made.
+
+    Attributes:
+        rows: the new rows alone, in the order of their sources. Their `made_from` and `made_by` say where from.
+        refused: reason → variants that were made and not taken.
+        warnings: plain sentences: rows left alone, a target not reached and why.
+        made_by: rule → rows taken from it.
+    """
+
+    rows: list[Row]
+    refused: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    made_by: dict[str, int] = field(default_factory=dict)
+
+
+class Augmenter(Protocol):
+    """A way to make further training rows: rules, or a teacher that writes them."""
+
+    def __call__(self, train: Sequence[Row], target: int, seed: int, others: Sequence[Row] = ()) -> Augmented:
+        """Return rows that bring `train` to `target` rows, none of them equal or close to one of `others`.
+
+        Args:
+            train: the training rows; no other row is ever varied.
+            target: training rows wanted in all.
+            seed: the same rows and seed give the same variants.
+            others: the held-out rows, to be kept clear of.
+        """

@@ -1,0 +1,1 @@
+"""Training machinery that knows no kind: schedules, batches, trainer, guards, checkpoints."""

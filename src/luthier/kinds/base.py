@@ -1,0 +1,158 @@
+"""What a kind of model is: four modules with the same names in every kind, loaded when they are first used.
+
+    rows    from rows of data to what the model reads, and the proof of what is trained
+    model   how the base is loaded
+    learn   batches and their loss
+    score   which metrics there are, and which way is better
+
+Stages call what these modules declare. Nobody outside `luthier.kinds` asks which kind it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from luthier.data.rows import Row
+    from luthier.models.load import Base
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Rows as the model reads them.
+
+    Attributes:
+        examples: what `learn.collate` takes, in the order of the rows; each has the `id` of its row.
+        truncated: ids of the rows that lost trained tokens to the length limit, the end of their last answer.
+        dropped: (id, reason) of the rows that are not among the examples.
+        lengths: tokens of each example's whole row, before truncation, in the order of the examples.
+    """
+
+    examples: list[Any]
+    truncated: list[str] = field(default_factory=list)
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One row to look at: its text in pieces, each with whether it is trained. `place` is `file:line`."""
+
+    id: str
+    place: str
+    pieces: list[tuple[str, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskProof:
+    """What was proven about the trained tokens of every row.
+
+    Attributes:
+        rows: how many rows were proven. trained_tokens, total_tokens: over these rows.
+        shown: the first rows, for people.
+        truncated: how many rows lost the end of their last answer. dropped: how many rows are not trained on.
+        problems: one sentence for each row that was truncated or dropped, with its place. A wrong mask is no entry
+            here but a GateError.
+    """
+
+    rows: int
+    trained_tokens: int
+    total_tokens: int
+    shown: list[ShownRow]
+    truncated: int = 0
+    dropped: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Rows(Protocol):
+    """From rows of data to what the model reads. `tokenizer` is one that `models.load.ready_tokenizer` has seen."""
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Encode rows for training or for measuring the loss."""
+
+    def prompts(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+        """Return what the model is asked, row by row, each with the `id` of its row."""
+
+    def text_lengths(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the tokens of each whole row, before truncation."""
+
+    def end_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the tokens at which an answer ends; empty where the kind gives no answers in words."""
+
+    def prove_mask(self, rows: Sequence[Row], encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> MaskProof:
+        """Prove that exactly the right tokens are trained, or raise a GateError."""
+
+
+class Model(Protocol):
+    """How the base is loaded."""
+
+    def load_base(self, base: Base, dtype: str = "auto", method: str = "lora") -> PreTrainedModel:
+        """Load the base model for an adapter of the given method."""
+
+    def load_tokenizer(self, base: Base) -> tuple[PreTrainedTokenizerBase, list[str]]:
+        """Load its tokenizer, ready for training, and say what was done to it."""
+
+
+class Learn(Protocol):
+    """Batches and their loss."""
+
+    def collate(self, examples: Sequence[Any], pad_id: int) -> dict[str, torch.Tensor]:
+        """Return one padded batch."""
+
+    def loss_sum(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+        """Return the sum of the loss over a batch and the number of items it sums."""
+
+
+class Score(Protocol):
+    """Which metrics there are. Names are those of metrics.json and comparison.json."""
+
+    PRIMARY_METRIC: str
+    HIGHER_IS_BETTER: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model.
+
+    Attributes:
+        name: as in the recipe. package: where its four modules are.
+    """
+
+    name: str
+    package: str
+
+    @property
+    def rows(self) -> Rows:
+        """From rows of data to what the model reads."""
+        return cast("Rows", import_module(f"{self.package}.rows"))
+
+    @property
+    def model(self) -> Model:
+        """How the base is loaded."""
+        return cast("Model", import_module(f"{self.package}.model"))
+
+    @property
+    def learn(self) -> Learn:
+        """Batches and their loss."""
+        return cast("Learn", import_module(f"{self.package}.learn"))
+
+    @property
+    def score(self) -> Score:
+        """Which metrics there are."""
+        return cast("Score", import_module(f"{self.package}.score"))
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that speaks for the kind."""
+        return self.score.PRIMARY_METRIC
+
+    @property
+    def higher_is_better(self) -> Mapping[str, bool]:
+        """Each metric's direction."""
+        return self.score.HIGHER_IS_BETTER

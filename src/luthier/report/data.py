@@ -1,0 +1,150 @@
+"""The part of the report about the data: the funnel, the splits, what they share, lengths and terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from luthier.data.rows import SPLITS
+from luthier.report.content import Bars, Block, Note, Passage, Section, Table
+
+EXAMPLES = 3
+REJECTED_SHOWN = 8
+
+
+def data_section(report: Mapping[str, Any]) -> Section:
+    """Return the section from 1-data/report.json."""
+    rows = report["rows"]
+    finding = (
+        f"Of {rows['found']:,} rows found, {rows['rejected']:,} were rejected; the rest fell into "
+        f"{report['split']['groups']:,} groups, none of which stands on two sides."
+    )
+    blocks: list[Block] = [_funnel(report)]
+    blocks += [Note(f"Warning: {warning}", "warn") for warning in report["warnings"]]
+    blocks += [*_splits(report), *_overlap(report), *_statistics(report), *_contradictions(report)]
+    return Section("data", "Data", finding, blocks)
+
+
+def truncation_sentence(statistics: Mapping[str, Any]) -> str:
+    """Say how many rows are longer than max_length."""
+    everything = statistics["splits"]["all"]
+    cut, share = everything["truncation"]["rows"], everything["truncation"]["share"]
+    estimated = " (tokens estimated from characters)" if statistics["tokens_estimated"] else ""
+    if not cut:
+        return f"No row is longer than {statistics['max_length']} tokens{estimated}."
+    return f"{cut:,} rows ({share:.1%}) are longer than {statistics['max_length']} tokens{estimated}."
+
+
+def _funnel(report: Mapping[str, Any]) -> Table:
+    rows = report["rows"]
+    lines = [("found in the files", f"{rows['found']:,}")]
+    lines += [(f"rejected: {reason}", f"−{count:,}") for reason, count in report["rejected"].items()]
+    lines += [("made by rules, for training only", f"+{rows['augmented']:,}")] if rows["augmented"] else []
+    lines += [(name, f"{rows[name]:,}") for name in SPLITS]
+    files = ", ".join(file["file"] for file in report["files"][:REJECTED_SHOWN])
+    return Table(("rows", ""), lines, f"From {files}, read as {report['format']}.", frozenset({1}))
+
+
+def _splits(report: Mapping[str, Any]) -> list[Block]:
+    split = report["split"]
+    lines = []
+    for stratum in [*split["strata"], split["overall"]]:
+        cells = [stratum["name"], f"{stratum['groups']:,}"]
+        for name in SPLITS:
+            portion = stratum["portions"][name]
+            cells.append(f"{portion['rows']:,} ({portion['share']:.1%})")
+        worst = max((abs(portion["deviation"]) for portion in stratum["portions"].values()), default=0.0)
+        lines.append([*cells, f"{worst:.1f}"])
+    caption = "Rows before augmentation. The last column is the largest deviation from the wanted share, in points."
+    headers = ("", "groups", *SPLITS, "deviation")
+    return [Table(headers, lines, caption, frozenset({1, 2, 3, 4, 5}))]
+
+
+def _overlap(report: Mapping[str, Any]) -> list[Block]:
+    overlap = report["overlap"]
+    lines, passages = [], []
+    for pair in overlap["pairs"]:
+        near, ngram = pair["near"], pair["ngram"]
+        lines.append(
+            (
+                f"{pair['held_out']} in {pair['reference']}",
+                f"{pair['held_out_rows']:,}",
+                f"{pair['exact_question']['rows']:,}",
+                f"{pair['exact_whole']['rows']:,}",
+                "off" if near is None else f"{near['rows']:,}",
+                f"{ngram['rows']:,}",
+                "–" if ngram["largest"] is None else f"{ngram['largest']:.0%}",
+                f"{pair['group']['rows']:,}",
+            )
+        )
+        for way in ("near", "ngram"):
+            passages += [_example(pair, way, one) for one in (pair[way] or {}).get("examples", [])[:EXAMPLES]]
+    headers = ("held out", "rows", "same question", "same text", "near", "n-grams", "most n-grams", "group astride")
+    caption = (
+        f"Rows of one split found in another: equal, near-duplicate (Jaccard {overlap['near_threshold']} or more), or "
+        f"with {overlap['leak_threshold']:.0%} or more of their {overlap['ngram']}-word sequences found there."
+    )
+    told: list[Block] = [Note(leak, "bad") for leak in report["leaks"]]
+    told = told or [Note("No row of one split was found again in another.", "good")]
+    return [Table(headers, lines, caption, frozenset(range(1, 8))), *told, *passages]
+
+
+def _example(pair: Mapping[str, Any], way: str, example: Mapping[str, Any]) -> Passage:
+    words = {"near": "near-duplicates", "ngram": "shared word sequences"}[way]
+    title = f"{pair['held_out']} and {pair['reference']}: {words}, {example['similarity']:.0%}"
+    answers = [(f"{pair['reference']}: {example['found_in_id']}", example["found_in_text"])]
+    return Passage(title, f"{example['held_out_id']}: {example['held_out_text']}", answers)
+
+
+def _statistics(report: Mapping[str, Any]) -> list[Block]:
+    statistics = report["statistics"]
+    lines = []
+    for name in (*SPLITS, "all"):
+        one = statistics["splits"][name]
+        cells = [name, f"{one['rows']:,}"]
+        for text in ("question", "answer"):
+            cells += [f"{one['characters'][text]['mean']:.1f}", f"{one['characters'][text]['max']:,}"]
+        tokens, terms = one["tokens"]["whole"], one["terms"]
+        cells += [f"{tokens['median']:.0f}", f"{tokens['p95']:.0f}", f"{tokens['max']:,}"]
+        cells += [f"{terms['per_question']:.2f}", f"{terms['per_100_answer_words']:.1f}"]
+        lines.append(cells)
+    headers = (
+        *("split", "rows", "question mean", "max", "answer mean", "max"),
+        *("tokens median", "p95", "max", "terms a question", "terms in 100 words"),
+    )
+    caption = (
+        f"Questions and answers in characters, rows in tokens. {truncation_sentence(statistics)} Terms are those of "
+        f"the recipe's list ({statistics['term_list']:,} terms)."
+    )
+    blocks: list[Block] = [Table(headers, lines, caption, frozenset(range(1, 11)))]
+    edges = statistics["histogram_edges"]["whole_tokens"]
+    counts = statistics["splits"]["all"]["histograms"]["whole_tokens"]
+    names = [f"{low:.0f}–{high:.0f}" for low, high in pairwise(edges)] + [f"{edges[-1]:.0f} or more"]
+    filled = [place for place, count in enumerate(counts) if count]
+    if filled:
+        span = slice(filled[0], filled[-1] + 1)
+        blocks.append(Bars("Length of rows in tokens", names[span], counts[span]))
+    return [*blocks, *_coverage(statistics)]
+
+
+def _coverage(statistics: Mapping[str, Any]) -> list[Block]:
+    blocks: list[Block] = []
+    for what, title in (("topics", "Rows by topic"), ("difficulty", "Rows by difficulty")):
+        found = statistics["splits"]["all"][what]
+        if len(found) > 1:
+            blocks.append(Bars(title, list(found), [one["rows"] for one in found.values()]))
+    return blocks
+
+
+def _contradictions(report: Mapping[str, Any]) -> list[Block]:
+    contradictions = report["contradictions"]
+    if not contradictions["count"]:
+        return []
+    blocks: list[Block] = [
+        Note(f"{contradictions['count']:,} questions have different answers. Only you know which is right.", "warn")
+    ]
+    for one in contradictions["shown"][:EXAMPLES]:
+        answers = list(zip(one["places"], one["answers"], strict=True))
+        blocks.append(Passage("one question, different answers", one["question"], answers))
+    return blocks

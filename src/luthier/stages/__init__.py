@@ -1,0 +1,1 @@
+"""The stages of a run: one short function each, from files to files."""

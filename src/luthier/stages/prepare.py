@@ -1,0 +1,165 @@
+"""prepare: from raw files to leak-free splits, with an account of every row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.data.rows import SPLITS, Rejected, Row, SplitName
+from luthier.errors import GateError, UserError
+from luthier.run.atomic import write_json, write_jsonl
+from luthier.run.folder import RunFolder
+from luthier.run.progress import Progress
+
+if TYPE_CHECKING:
+    from luthier.data.augment.rules import Augmented
+    from luthier.data.clean import Cleaned
+    from luthier.data.ingest import Ingested
+    from luthier.data.overlap import OverlapReport
+    from luthier.data.split import Division
+    from luthier.recipe.schema import Data, Recipe
+
+CONTRADICTIONS_SHOWN = 20
+
+
+def inputs(recipe: Recipe) -> list[Path]:
+    """Return the files from outside the run that decide the outcome: data, list of terms, tokenizer of the base."""
+    from luthier.data.ingest import source_files
+    from luthier.models.bases import resolve
+    from luthier.models.counting import tokenizer_file
+
+    terms = [Path(recipe.data.terms)] if recipe.data.terms else []
+    for path in terms:
+        if not path.is_file():
+            raise UserError("There is no such list of terms.", f"data.terms: {path}", "Name a file with a term a line.")
+    tokenizer = tokenizer_file(resolve(recipe.model.base))
+    return [*source_files(recipe.data.source), *terms, *([tokenizer] if tokenizer else [])]
+
+
+def prepare(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
+    """Read, clean, split and augment the rows, and measure what the splits share.
+
+    Writes train.jsonl, validation.jsonl, test.jsonl, rejected.jsonl and report.json into 1-data/.
+
+    Raises:
+        UserError: the data cannot be read or divided. GateError: the splits share more than the recipe allows.
+    """
+    from luthier.data.clean import clean
+    from luthier.data.ingest import ingest
+    from luthier.data.overlap import leaks, measure_overlap
+    from luthier.data.split import split
+
+    data = recipe.data
+    found = ingest(data.source, data.format, data.fields, recipe.model.system, progress)
+    cleaned = clean(found.rows, data.max_characters, data.near_duplicates, progress)
+    division = split(cleaned.rows, _shares(data), data.split.stratify, data.split.group, cleaned.clusters, recipe.seed)
+    overlap = measure_overlap(
+        division.sides, data.near_duplicates, data.overlap.ngram, data.overlap.threshold, division.group_of, recipe.seed
+    )
+    found_leaks = leaks(overlap)
+    augmented = _augment(recipe, division)
+    sides = {**division.sides, "train": [*division.sides["train"], *(augmented.rows if augmented else [])]}
+    rejected = [*found.rejected, *cleaned.rejected]
+    report = {
+        "rows": _counts(found, rejected, sides, augmented),
+        "rejected": dict(Counter(row.reason for row in rejected).most_common()),
+        "leaks": found_leaks,
+        "warnings": [*found.notes, *division.warnings, *(augmented.warnings if augmented else [])],
+        **_account(found, cleaned, division, overlap, augmented),
+        "statistics": _statistics(recipe, sides, division, cleaned),
+    }
+    for name in SPLITS:
+        write_jsonl(folder.rows(name), (row.to_json() for row in sides[name]))
+    write_jsonl(folder.rejected, (row.to_json() for row in rejected))
+    write_json(folder.data_report, report)
+    _gate(found_leaks, data.overlap.allow, folder)
+
+
+def _shares(data: Data) -> dict[SplitName, float]:
+    return {"train": data.split.train, "validation": data.split.validation, "test": data.split.test}
+
+
+def _augment(recipe: Recipe, division: Division) -> Augmented | None:
+    asked = recipe.data.augment
+    if asked is None:
+        return None
+    from luthier.data.augment.rules import augment
+
+    held_out = [row for name in SPLITS if name != "train" for row in division.sides[name]]
+    return augment(
+        division.sides["train"],
+        asked.target,
+        recipe.seed,
+        others=held_out,
+        near_threshold=recipe.data.near_duplicates,
+        max_characters=recipe.data.max_characters,
+        context=recipe.model.system or "",
+    )
+
+
+def _counts(
+    found: Ingested, rejected: Sequence[Rejected], sides: Mapping[SplitName, Sequence[Row]], augmented: Augmented | None
+) -> dict[str, int]:
+    """Count every row once: what was found is rejected or in a split; what was made comes on top."""
+    counts = {
+        "found": len(found.rows) + len(found.rejected),
+        "rejected": len(rejected),
+        "augmented": len(augmented.rows) if augmented else 0,
+        **{str(name): len(sides[name]) for name in SPLITS},
+    }
+    if counts["found"] + counts["augmented"] != counts["rejected"] + sum(counts[name] for name in SPLITS):
+        raise AssertionError(f"rows do not add up: {counts}")
+    return counts
+
+
+def _account(
+    found: Ingested, cleaned: Cleaned, division: Division, overlap: OverlapReport, augmented: Augmented | None
+) -> dict[str, Any]:
+    return {
+        "format": found.format,
+        "fields": found.fields,
+        "columns": found.columns,
+        "files": [asdict(file) for file in found.files],
+        "cleaning": cleaned.counts,
+        "contradictions": {
+            "count": len(cleaned.contradictions),
+            "shown": [asdict(one) for one in cleaned.contradictions[:CONTRADICTIONS_SHOWN]],
+        },
+        "split": {"groups": division.groups, **division.deviation.to_json()},
+        "overlap": asdict(overlap),
+        "augmentation": {"rows": len(augmented.rows), "refused": dict(augmented.refused)} if augmented else None,
+    }
+
+
+def _statistics(
+    recipe: Recipe, sides: Mapping[SplitName, Sequence[Row]], division: Division, cleaned: Cleaned
+) -> dict[str, Any]:
+    from luthier.data.stats import describe
+    from luthier.data.terms import read_terms
+    from luthier.models.bases import resolve
+    from luthier.models.counting import token_counter
+
+    terms = read_terms(Path(recipe.data.terms)) if recipe.data.terms else []
+    topic = recipe.data.split.stratify or "topic"
+    return describe(
+        sides,
+        token_counter(resolve(recipe.model.base)),
+        recipe.data.max_length,
+        terms,
+        topic,
+        group_of=division.group_of,
+        duplicates=cleaned.counts,
+    )
+
+
+def _gate(leaks: Sequence[str], allowed: bool, folder: RunFolder) -> None:
+    if leaks and not allowed:
+        raise GateError(
+            "The splits share rows. " + " ".join(leaks),
+            str(folder.data_report),
+            "Name the field that variants share (data.split.group), lower data.near_duplicates so that they are "
+            "grouped, mend the files, or accept it: --set data.overlap.allow=true",
+        )
