@@ -169,7 +169,9 @@ def test_scripts(text: str, script: Script) -> None:
     assert script_of([text]) == script
 
 
-@pytest.mark.parametrize("text", ["Это переобучение модели.", "שלום עולם יפה מאוד", "过拟合是什么", "हिन्दी में लिखा", "😀 😃 😄 😁"])
+@pytest.mark.parametrize(
+    "text", ["Это переобучение модели.", "שלום עולם יפה מאוד", "过拟合是什么", "हिन्दी में लिखा", "😀 😃 😄 😁"]
+)
 def test_identical_text_scores_full_in_any_script(text: str) -> None:
     script = script_of([text])
     for name in ("rouge1", "rougeL", "rougeLsum", "exact_match", "token_f1"):

@@ -27,7 +27,12 @@ def generated(built: Any, prompt: list[int], tokens: int) -> list[int]:
     """Return what transformers itself generates, unbatched and without an end."""
     ids = torch.tensor([prompt])
     told = built.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, eos_token_id=[-1], pad_token_id=3
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=tokens,
+        do_sample=False,
+        eos_token_id=[-1],
+        pad_token_id=3,
     )
     return list(told[0, len(prompt) :].tolist())
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import make
 
 from luthier.data.rows import Row
 from luthier.engine.threads import usable_cores
@@ -18,6 +17,7 @@ from luthier.run.atomic import read_json, write_jsonl
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Silent
 from luthier.stages.train import fit_settings, inputs, train
+from tests.tiny import make
 
 QUESTIONS = ("What is overfitting?", "How does dropout help?", "Why do we split data?", "What is a learning rate?")
 ANSWERS = ("A model that fits the training data.", "It removes random units.", "To measure.", "How far each step goes.")

@@ -174,9 +174,8 @@ def seconds(  # noqa: PLR0913
     """
     head = 0
     if is_causal(config):
-        head = (
-            4 * work.trained_tokens * int(config.vocab_size) * int(config.hidden_size)
-        )  # forward, and back to its input
+        passes = 3 if method == "full" else 2  # forward, back to its input, and to its weights where they are trained
+        head = 2 * passes * work.trained_tokens * int(config.vocab_size) * int(config.hidden_size)
     operations = work.padded_tokens * cost.step + head + work.validation_tokens * cost.forward
     starting = work.micro_batches * int(config.num_hidden_layers) * LAYER_SECONDS[device]
     return operations / (rate * EFFICIENCY[device]) + starting

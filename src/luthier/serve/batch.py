@@ -91,6 +91,8 @@ def predict(
         column=_column(table, asked.column, model.prompt_field),
         max_new_tokens=model.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens,
     )
+    if asked.max_new_tokens is not None and asked.max_new_tokens < 1:
+        raise UserError("max_new_tokens is at least 1.", "--max-new-tokens")
     identity = [table.digest, asdict(asked), _model_identity(model)]
     journal = Journal(output.with_name(f"{output.name}.part"), identity)
     answers, resumed = _answer_rows(model, table, asked, journal, progress or Silent())

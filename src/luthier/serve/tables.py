@@ -88,7 +88,7 @@ def write_table(output: Path, table: Table, added: Mapping[str, Sequence[str | N
 def _write_delimited(output: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]], guarded: set[str]) -> None:
     with replacing(output) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
-        writer = csv.writer(text, delimiter=DELIMITERS[output.suffix], lineterminator="\n")
+        writer = csv.writer(text, delimiter=DELIMITERS[output.suffix], lineterminator="\r\n")  # RFC 4180
         writer.writerow(columns)
         for line in lines:
             writer.writerow([_cell(line.get(name), name in guarded) for name in columns])

@@ -15,7 +15,7 @@ from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
-    from luthier.data.augment.rules import Augmented
+    from luthier.data.augment import Augmented
     from luthier.data.clean import Cleaned
     from luthier.data.ingest import Ingested
     from luthier.data.overlap import OverlapReport
@@ -55,6 +55,9 @@ def prepare(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     data = recipe.data
     found = ingest(data.source, data.format, data.fields, recipe.model.system, progress)
     cleaned = clean(found.rows, data.max_characters, data.near_duplicates, progress)
+    rejected = [*found.rejected, *cleaned.rejected]
+    write_jsonl(folder.rejected, (row.to_json() for row in rejected))
+    _require_rows(cleaned, rejected, folder)
     division = split(cleaned.rows, _shares(data), data.split.stratify, data.split.group, cleaned.clusters, recipe.seed)
     overlap = measure_overlap(
         division.sides, data.near_duplicates, data.overlap.ngram, data.overlap.threshold, division.group_of, recipe.seed
@@ -62,7 +65,6 @@ def prepare(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     found_leaks = leaks(overlap)
     augmented = _augment(recipe, division)
     sides = {**division.sides, "train": [*division.sides["train"], *(augmented.rows if augmented else [])]}
-    rejected = [*found.rejected, *cleaned.rejected]
     report = {
         "rows": _counts(found, rejected, sides, augmented),
         "rejected": dict(Counter(row.reason for row in rejected).most_common()),
@@ -73,9 +75,21 @@ def prepare(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     }
     for name in SPLITS:
         write_jsonl(folder.rows(name), (row.to_json() for row in sides[name]))
-    write_jsonl(folder.rejected, (row.to_json() for row in rejected))
     write_json(folder.data_report, report)
     _gate(found_leaks, data.overlap.allow, folder)
+
+
+def _require_rows(cleaned: Cleaned, rejected: Sequence[Rejected], folder: RunFolder) -> None:
+    if not cleaned.rows:
+        reasons = ", ".join(
+            f"{count} {reason}" for reason, count in Counter(row.reason for row in rejected).most_common()
+        )
+        first = rejected[0]
+        raise UserError(
+            f"All {len(rejected)} rows were rejected ({reasons}). The first: {first.detail}",
+            f"{first.file}:{first.line}",
+            f"Mend the data; every row is in {folder.rejected} with its reason.",
+        )
 
 
 def _shares(data: Data) -> dict[SplitName, float]:

@@ -28,7 +28,13 @@ CHECKED = 50
 LONGEST_ANSWER = 256
 """Tokens within which they must."""
 
-PROMPTS = ["The city of", "In 1969, the first", "Machine learning is", "The old king looked at his dog and", "def "]
+PROMPTS = [
+    "The city of",
+    "In 1969, the first",
+    "Machine learning is",
+    "The old king looked at his dog and",
+    "Once upon a time",
+]
 
 
 def load(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
