@@ -58,7 +58,7 @@ def verbs() -> list[list[str]]:
 @pytest.mark.parametrize("words", verbs(), ids=lambda words: " ".join(["luthier", *words]))
 def test_help_is_quick_and_light(words: list[str]) -> None:
     """Best of three, as other tests run beside it. What makes it slow is importing torch or transformers."""
-    heavy = "torch transformers peft polars sklearn datasets pydantic"
+    heavy = "torch transformers peft polars datasets numpy scipy orjson"
     script = (
         "import sys; from luthier.cli import app\n"
         f"try: app({[*words, '--help']!r})\n"

@@ -189,3 +189,15 @@ def test_files_are_json_for_others(tmp_path: Path) -> None:
     made = run(finished.make(tmp_path, rows=2))
     for path in made.glob("*.json"):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"a file holds {name}"))
+
+
+def test_earlier_answers_of_a_conversation_are_part_of_the_question(tmp_path: Path) -> None:
+    folder = finished.make(tmp_path, rows=1)
+    rows = list(read_jsonl(folder.rows("test")))
+    rows[0]["messages"][1:1] = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Well, yes."}]
+    single = next(read_jsonl(run(finished.make(tmp_path, "single", rows=1)) / "answers-base.jsonl"))
+    write_jsonl(folder.rows("test"), rows)
+    several = next(read_jsonl(run(folder) / "answers-base.jsonl"))
+    assert several["reference_tokens"] == single["reference_tokens"] > 0
+    assert several["nll"] != single["nll"]
+    assert several["question"].startswith("Hello?\nWell, yes.\n")

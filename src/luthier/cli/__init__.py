@@ -20,8 +20,9 @@ app = typer.Typer(
     help="Fine-tune a small model on your own data, prove that it helped, ship it.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: importing rich for it would cost a third of the time
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 recipes.register(app)
 runs.register(app)

@@ -56,23 +56,16 @@ def describe(
     columns["all"] = {key: np.concatenate([part[key] for part in list(columns.values())]) for key in columns["train"]}
     edges = {key: _edges(columns["all"][key]) for key in _DRAWN}
     values = {field: list(count_by(rows["all"], field)) for field in (topic_field, difficulty_field) if field}
-    splits = {}
-    for name, part in rows.items():
-        held = columns[name]
-        splits[name] = {
+    splits = {
+        name: {
             "rows": len(part),
             "groups": len({_group(row, group_of) for row in part}),
-            "characters": {text: _summary(held[f"{text}_characters"]) for text in _TEXTS},
-            "tokens": {
-                **{text: _summary(held[f"{text}_tokens"]) for text in _TEXTS},
-                "estimated": count_tokens is None,
-            },
-            "truncation": _truncation(held["whole_tokens"], max_length),
-            "terms": _density(held),
+            **_measures(columns[name], max_length, edges),
             "topics": _coverage(part, topic_field, values),
             "difficulty": _coverage(part, difficulty_field, values),
-            "histograms": {key: np.histogram(held[key], _closed(edges[key]))[0].tolist() for key in _DRAWN},
         }
+        for name, part in rows.items()
+    }
     return {
         "splits": splits,
         "histogram_edges": edges,
@@ -109,6 +102,17 @@ def _columns(rows: Sequence[Row], count_tokens: CountTokens | None, matcher: Ter
     columns["answer_words"] = np.array([len(found) for found in said], dtype=np.int64)
     columns["answer_terms"] = np.array([sum(1 for _ in matcher.find(found)) for found in said], dtype=np.int64)
     return columns
+
+
+def _measures(held: Columns, max_length: int, edges: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Return what the numbers of the rows of one split come to."""
+    return {
+        "characters": {text: _summary(held[f"{text}_characters"]) for text in _TEXTS},
+        "tokens": {text: _summary(held[f"{text}_tokens"]) for text in _TEXTS},
+        "truncation": _truncation(held["whole_tokens"], max_length),
+        "terms": _density(held),
+        "histograms": {key: np.histogram(held[key], _closed(edges[key]))[0].tolist() for key in _DRAWN},
+    }
 
 
 def _group(row: Row, group_of: Mapping[str, str] | None) -> tuple[str, str]:

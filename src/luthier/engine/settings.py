@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# Padded tokens a micro-batch may have, and what starting one costs in tokens, by device type. A CPU loses little to small
-# micro-batches and much to padding, a GPU the other way round. cpu: on one core, a llama of 17 M took 1.23 s a step of
-# 8 with a cost of 16 to 48, 1.54 s with 0, 1.92 s in one padded batch. mps and cuda are estimates.
+# Padded tokens a micro-batch may have, and what starting one costs in tokens, by device type. A CPU loses little to
+# small micro-batches and much to padding, a GPU the other way round. cpu: on one core, a llama of 17 M took 1.23 s a
+# step of 8 with a cost of 16 to 48, 1.54 s with 0, 1.92 s in one padded batch. mps and cuda are estimates.
 MICRO_BATCHES = {"cpu": (2048, 48), "mps": (4096, 256), "cuda": (16384, 1024)}
 
 

@@ -24,6 +24,8 @@ GIB = 2**30
 SHALLOW = (2, 4)
 FOUR_BIT_BYTES = 0.5 + 1 / 128  # NF4: half a byte a weight, and doubly quantised scales of 64 weights each
 PROCESS_GIB = {"cpu": 0.65, "mps": 0.65, "cuda": 0.6}  # interpreter and libraries; on CUDA the context on the device
+# What an allocator takes for a byte that is held: pieces freed between those that stay. Measured, benchmarks/estimate.py.
+HELD = {"cpu": 1.8, "mps": 1.2, "cuda": 1.15}
 # Share of the matrix-product rate that a whole training step reaches: the rest is copying, normalising, thin products.
 EFFICIENCY = {"cpu": 0.55, "mps": 0.4, "cuda": 0.35}
 LAYER_SECONDS = {"cpu": 2.5e-3, "mps": 4e-3, "cuda": 3e-3}  # of starting a layer's operations, forward and backward
@@ -141,7 +143,8 @@ def memory(
 
     Base weights in `dtype` (qlora: linear layers in 4 bit); adapter, gradients and both AdamW moments in float32; the
     logits of the trained tokens of the largest micro-batch three times in float32: themselves, their softmax, their
-    gradient. Full training keeps its gradients and moments in the dtype of the weights.
+    gradient. Full training keeps its gradients and moments in the dtype of the weights. Activations and logits are
+    what is held times what the allocator takes for it (`HELD`).
     """
     base = parameters.total - (0 if method == "full" else parameters.trainable)
     rows, length, trained = work.longest
@@ -157,8 +160,8 @@ def memory(
         adapter=0.0 if method == "full" else learned / GIB,
         gradients=learned / GIB,
         optimizer=2 * learned / GIB,
-        activations=rows * length * cost.kept_bytes / GIB,
-        logits=3 * 4 * head / GIB,
+        activations=HELD[device] * rows * length * cost.kept_bytes / GIB,
+        logits=HELD[device] * 3 * 4 * head / GIB,
         process=PROCESS_GIB[device],
     )
 

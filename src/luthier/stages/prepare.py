@@ -100,10 +100,10 @@ def _augment(recipe: Recipe, division: Division) -> Augmented | None:
     asked = recipe.data.augment
     if asked is None:
         return None
-    from luthier.data.augment.rules import augment
+    from luthier.data.augment import augmenter_named
 
     held_out = [row for name in SPLITS if name != "train" for row in division.sides[name]]
-    return augment(
+    return augmenter_named(asked.method)(
         division.sides["train"],
         asked.target,
         recipe.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Protocol
 
 from luthier.data.rows import Row
@@ -29,7 +30,17 @@ class Augmented:
 class Augmenter(Protocol):
     """A way to make further training rows: rules, or a teacher that writes them."""
 
-    def __call__(self, train: Sequence[Row], target: int, seed: int, others: Sequence[Row] = ()) -> Augmented:
+    def __call__(
+        self,
+        train: Sequence[Row],
+        target: int,
+        seed: int,
+        others: Sequence[Row] = (),
+        *,
+        near_threshold: float | None = 0.85,
+        max_characters: int = 100_000,
+        context: str = "",
+    ) -> Augmented:
         """Return rows that bring `train` to `target` rows, none of them equal or close to one of `others`.
 
         Args:
@@ -37,4 +48,18 @@ class Augmenter(Protocol):
             target: training rows wanted in all.
             seed: the same rows and seed give the same variants.
             others: the held-out rows, to be kept clear of.
+            near_threshold: Jaccard similarity from which a variant is too close to another group; None: not checked.
+            max_characters: above which a variant is refused.
+            context: what the rows are about, such as the system message.
         """
+
+
+# Name in the recipe: "module:function" of its Augmenter.
+AUGMENTERS = {"rules": "luthier.data.augment.rules:augment"}
+
+
+def augmenter_named(method: str) -> Augmenter:
+    """Return the way of augmenting that `data.augment.method` names; imported when it is asked for."""
+    module, _, function = AUGMENTERS[method].partition(":")
+    found: Augmenter = getattr(import_module(module), function)
+    return found

@@ -1,0 +1,92 @@
+"""Every key counts: each is read by a stage, and by a stage that runs again when it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from luthier.pipeline import STAGES, stage_named
+from luthier.recipe.keys import all_keys
+from luthier.recipe.load import load_recipe
+from luthier.recipe.schema import Recipe
+from luthier.run.folder import RunFolder
+from luthier.run.progress import Silent
+from tests.tiny import make
+
+# What the pipeline itself reads: `name` names the run folder.
+READ_BY_THE_PIPELINE = {"name"}
+
+
+@contextmanager
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[str, str]]]:
+    """Record (section, key) of each value that is read from a recipe."""
+    read: set[tuple[str, str]] = set()
+    plain = BaseModel.__getattribute__
+
+    def watched(self: BaseModel, name: str) -> Any:
+        if name in type(self).model_fields:
+            read.add((type(self).__name__, name))
+        return plain(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("luthier.recipe.schema.Section.__getattribute__", watched, raising=False)
+        yield read
+
+
+def test_each_key_is_read_by_a_stage_that_declares_it(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = make("llama", own_folder / "base")
+    lines = ["question,answer,topic"]
+    lines += [f"what is thing {n} of {n * n}?,it is {n * 7} and more,topic {n % 2}" for n in range(24)]
+    (own_folder / "rows.csv").write_text("\n".join(lines))
+    (own_folder / "terms.txt").write_text("thing\n")
+    (own_folder / "recipe.yaml").write_text(
+        f"name: keys\nmodel: {{base: {base}, system: You help.}}\n"
+        "data: {source: rows.csv, max_length: 200, terms: terms.txt, augment: {method: rules, target: 20}, "
+        "split: {stratify: topic}}\n"
+        "training: {epochs: 1, early_stopping: {patience: 2}}\nevaluation: {max_new_tokens: 4}\n"
+    )
+    recipe = load_recipe("recipe.yaml").recipe
+    folder = RunFolder(own_folder / "run")
+    folder.path.mkdir()
+    sections = {section: dotted for dotted, section in sections_of(Recipe)}
+    read_by: dict[str, set[str]] = {}
+    for stage in STAGES:
+        if stage.name == "report":
+            from luthier.run.record import start_record
+
+            start_record(folder, "keys", "causal-lm", 1, "d", [one.name for one in STAGES])
+            folder.recipe.write_text("name: keys\n")
+        with recorded(monkeypatch) as read:
+            module = __import__(f"luthier.stages.{stage.name}", fromlist=[stage.name])
+            getattr(module, "inputs", lambda _: [])(recipe)
+            getattr(module, stage.name)(recipe, folder, Silent())
+        for section, key in read:
+            dotted = f"{sections[section]}.{key}".lstrip(".")
+            read_by.setdefault(dotted, set()).add(stage.name)
+    leaves = {key for key in all_keys() if not any(other.startswith(f"{key}.") for other in all_keys())}
+    unread = leaves - set(read_by) - READ_BY_THE_PIPELINE
+    assert not unread, f"no stage reads {sorted(unread)}"
+    for key in leaves & set(read_by):
+        for name in read_by[key]:
+            declared = stage_named(name).settings
+            assert any(key == one or key.startswith(f"{one}.") for one in declared), f"{name} reads {key} undeclared"
+
+
+def sections_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, class name) of each section of the schema."""
+    yield prefix, section.__name__
+    for name, field in section.model_fields.items():
+        for inner in classes_in(field.annotation):
+            yield from sections_of(inner, f"{prefix}.{name}".lstrip("."))
+
+
+def classes_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections named in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [one for part in getattr(annotation, "__args__", ()) for one in classes_in(part)]
