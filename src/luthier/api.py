@@ -73,16 +73,20 @@ def run(recipe: Loaded, runs: str | Path = "runs", until: str | None = None, new
 
 
 def compare_scores(
-    base: Sequence[float], tuned: Sequence[float], groups: Sequence[Hashable] | None = None, seed: int = 0
+    base: Sequence[float],
+    tuned: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    higher_is_better: bool = True,
 ) -> dict[str, Any]:
-    """Compare two lists of scores of the same items: one entry of comparison.json. Higher is better.
+    """Compare two lists of scores of the same items: one entry of comparison.json.
 
     Raises:
         UserError: nothing to compare, unequal lengths, or a score that is not a finite number.
     """
     from luthier.evaluate.compare import compare_scores as compare_them
 
-    return compare_them(base, tuned, groups, seed)
+    return compare_them(base, tuned, groups, seed, higher_is_better)
 
 
 def schedule(recipe: Loaded, runs: str | Path = "runs") -> list[Point]:

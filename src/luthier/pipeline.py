@@ -67,6 +67,14 @@ STAGES: tuple[Stage, ...] = (
         code=("data", "stages/prepare.py"),
     ),
     Stage(
+        "plan",
+        "2-plan",
+        "count parameters, memory and time, and prove which tokens are trained",
+        settings=("kind", "seed", "model", "data.max_length", "adapter", "training"),
+        reads=("prepare",),
+        code=("engine", "kinds", "models", "stages/plan.py"),
+    ),
+    Stage(
         "train",
         "4-train",
         "train an adapter and prove it",
@@ -87,7 +95,7 @@ STAGES: tuple[Stage, ...] = (
         "8-report",
         "write the page that people read",
         settings=("name", "kind", "report"),
-        reads=("prepare", "train", "evaluate"),
+        reads=("prepare", "plan", "train", "evaluate"),
         code=("report", "stages/report.py"),
         adoptable=False,
     ),

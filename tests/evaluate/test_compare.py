@@ -138,7 +138,12 @@ def test_p_values_are_corrected_for_the_number_of_metrics() -> None:
 def test_a_logarithm_is_told_as_what_people_read() -> None:
     base = np.log(np.linspace(20, 40, 30))
     one = Measured("Perplexity", base.tolist(), (base - np.log(2)).tolist(), None, False, True)
-    sentence = compare({"perplexity": one}, "perplexity")["metrics"]["perplexity"]["sentence"]
+    entry = compare({"perplexity": one}, "perplexity")["metrics"]["perplexity"]
+    sentence = entry["sentence"]
+    geometric_mean = float(np.exp(base.mean()))
+    assert entry["base"] == pytest.approx(geometric_mean)
+    assert entry["tuned"] == pytest.approx(geometric_mean / 2)
+    assert entry["difference"] == pytest.approx(-geometric_mean / 2)
     assert "-50%" in sentence
     assert "improved" in sentence
 

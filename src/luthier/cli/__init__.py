@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
-from luthier.cli import recipes, runs, schedule, system
+from luthier.cli import plan, recipes, runs, schedule, system, talk
 from luthier.cli.console import print_error
 from luthier.errors import UserError
 from luthier.version import __version__
@@ -25,8 +26,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 recipes.register(app)
+plan.register(app)
 runs.register(app)
 schedule.register(app)
+talk.register(app)
 system.register(app)
 
 
@@ -47,6 +50,8 @@ def luthier(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed while running, 2 the input is wrong, 3 a gate said no."""
+    # PEFT makes transformers tell of its own renamed attributes; a user can do nothing about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
         app()
     except UserError as error:

@@ -35,7 +35,8 @@ class Measured:
         title: the metric's name for people.
         base, tuned: one finite number per item, in one order. groups: the group of each item, or None.
         higher_is_better: direction of the metric.
-        logarithmic: the numbers are logarithms of what people read (perplexity): sentences give their exponential.
+        logarithmic: the numbers are logarithms of what people read (perplexity). Tests and effect size are those of
+            the logarithms; `base`, `tuned` and the differences are given in what people read.
     """
 
     title: str
@@ -149,7 +150,30 @@ def _judged(entry: dict[str, Any], one: Measured) -> dict[str, Any]:
     verdict = _verdict(entry)
     judged = {**entry, "verdict": verdict}
     del judged["identical"]
-    return judged | {"sentence": _sentence(judged, one)}
+    sentence = _sentence(judged, one)
+    return (_exponentiated(judged) if one.logarithmic else judged) | {"sentence": sentence}
+
+
+def _exponentiated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry that was tested on logarithms in the unit that people read; differences start from base."""
+    base = entry["base"]
+
+    def from_base(change: float) -> float:
+        return _exp(base + change) - _exp(base)
+
+    smallest = entry["minimum_detectable"]
+    return {
+        **entry,
+        "base": _exp(base),
+        "tuned": _exp(entry["tuned"]),
+        "difference": from_base(entry["difference"]),
+        "ci95": entry["ci95"] and [from_base(bound) for bound in entry["ci95"]],
+        "minimum_detectable": None if smallest is None else abs(from_base(-smallest)),
+    }
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, 700.0))
 
 
 def _verdict(entry: Mapping[str, Any]) -> str:
@@ -199,7 +223,7 @@ def _overall(
 
 def _number(value: float, one: Measured) -> str:
     if one.logarithmic:
-        return f"{math.exp(min(value, 700.0)):.3g}"
+        return f"{_exp(value):.3g}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 

@@ -166,9 +166,7 @@ def memory(
     )
 
 
-def seconds(  # noqa: PLR0913
-    config: PretrainedConfig, method: str, cost: Cost, work: Work, rate: float, device: str = "cpu"
-) -> float:
+def seconds(config: PretrainedConfig, method: str, cost: Cost, work: Work, rate: float, device: str = "cpu") -> float:
     """Return how long training takes: operations at a share of the measured matrix-product rate, and starting them.
 
     Args:

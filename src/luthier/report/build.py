@@ -28,7 +28,7 @@ def build(folder: RunFolder, recipe_name: str) -> Content:
         title=recipe_name,
         subtitle=f"run {folder.id} · {record['kind']} · {record['created'][:16].replace('T', ' ')}",
         verdict=comparison["verdict"] if comparison else None,
-        headline=f"{comparison['verdict']}: {comparison['sentence']}" if comparison else _headline(data),
+        headline=f"{comparison['verdict'].capitalize()}. {comparison['sentence']}" if comparison else _headline(data),
         facts=[*(_comparison_facts(comparison) if comparison else []), *_facts(data)],
         sections=sections,
     )

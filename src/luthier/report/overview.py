@@ -108,7 +108,7 @@ def _comparison_lines(folder: RunFolder) -> list[str]:
                 entry["verdict"],
             )
         )
-    return ["", columns(table), f"\n{comparison['verdict']}: {comparison['sentence']}"]
+    return ["", columns(table), f"\n{comparison['verdict'].upper()}. {comparison['sentence']}"]
 
 
 def _read(path: Path) -> Any:

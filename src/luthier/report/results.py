@@ -23,7 +23,7 @@ def comparison_section(comparison: Mapping[str, Any], metrics: Mapping[str, Any]
     primary = entries[comparison["primary"]]
     caption = (
         f"Paired over {primary['n']} groups of {primary['items']} test items; {comparison['correction']}. Perplexity "
-        "is compared by its logarithm, where lower is better."
+        "is tested by its logarithm; lower is better."
     )
     blocks: list[Block] = []
     if intervals:

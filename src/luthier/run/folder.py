@@ -66,6 +66,11 @@ class RunFolder:
         return self.data / "report.json"
 
     @property
+    def plan_report(self) -> Path:
+        """What the training will cost, and the proof of what is trained, before it starts."""
+        return self.path / "2-plan" / "plan.json"
+
+    @property
     def training(self) -> Path:
         """Folder of the train stage."""
         return self.path / "4-train"

@@ -74,7 +74,7 @@ def _answers(
         folder.path / "4-train" / "adapter",
     )
     answers, journals = {}, []
-    for who, lend in (("base", pair.base), ("tuned", pair.tuned)):
+    for who, lend in ((recipe.evaluation.baseline, pair.base), ("tuned", pair.tuned)):
         journal = Journal(folder.path / "5-evaluate" / f"answers-{who}.part", [who, *identity])
         with lend() as model:
             answerer = TransformersAnswerer(model, int(tokenizer.pad_token_id or 0), ends)
