@@ -1,7 +1,8 @@
 """The way through: the ordered table of stages, and how a recipe is walked along it.
 
-A stage is a module of `luthier.stages` with a function of its own name, `(recipe, folder, progress) -> None`, and
-optionally `inputs(recipe) -> list[Path]`, the files from outside the run that it reads. Stages meet only through files.
+A stage is a module of `luthier.stages` with a function of its own name, `(recipe, folder, progress)`, and optionally
+`inputs(recipe) -> list[Path]`, the files from outside the run that it reads. Stages meet only through files. What the
+function returns, a mapping or nothing, is what run.json is to say of the stage.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from luthier.run.manifest import (
     write_manifest,
 )
 from luthier.run.progress import Progress, Silent
-from luthier.run.record import finish_record, log_event, mark_stage, read_record, start_record
+from luthier.run.record import finish_record, log_event, mark_stage, read_record, stage_entry, start_record
 
 if TYPE_CHECKING:
     from luthier.recipe.load import Loaded
@@ -211,7 +212,7 @@ def _walk_stage(
     donor = next((run for run in donors if _stale_because(stage, now, run) is None), None) if stage.adoptable else None
     if donor is not None:
         adopt(donor.path / stage.folder, target)
-        mark_stage(folder, stage.name, "complete", seconds=0.0, adopted_from=donor.id)
+        mark_stage(folder, stage.name, "complete", **{**stage_entry(donor, stage.name), "adopted_from": donor.id})
         progress.say(f"{stage.name}: unchanged, taken from run {donor.id}")
         return Outcome(stage.name, "adopted", 0.0, donor.id)
     progress.say(f"{stage.name}: {stage.does}" + (f" (again: {why})" if why else ""))
@@ -225,7 +226,7 @@ def _run_stage(stage: Stage, recipe: Recipe, folder: RunFolder, now: Fingerprint
     try:
         (target / MANIFEST).unlink(missing_ok=True)
         mark_stage(folder, stage.name, "running")
-        getattr(_module(stage), stage.name)(recipe, folder, progress)
+        told = getattr(_module(stage), stage.name)(recipe, folder, progress) or {}
         seconds = time.monotonic() - started
         write_manifest(target, stage.name, now, seconds)
     except KeyboardInterrupt:
@@ -234,7 +235,7 @@ def _run_stage(stage: Stage, recipe: Recipe, folder: RunFolder, now: Fingerprint
     except Exception as error:
         _record_failure(folder, stage, error)
         raise
-    mark_stage(folder, stage.name, "complete", seconds=round(seconds, 3))
+    mark_stage(folder, stage.name, "complete", seconds=round(seconds, 3), **told)
     return seconds
 
 

@@ -73,7 +73,7 @@ def render(told: dict[str, Any], colours: bool = False) -> str:
     memory = told["memory_gib"]
     lines = [
         f"base        {base['name']} ({base['architecture']}), {base['dtype']} on {base['device']}",
-        f"parameters  {parameters['trainable']:,} of {parameters['total']:,} are trained ({parameters['percent']:.4f} %)",
+        f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['percent']:.4f} %)",
         *_targets(told["targets"]),
         f"memory      {memory['total']:.2f} GiB = "
         + " + ".join(f"{name} {value:.2f}" for name, value in memory.items() if name != "total"),

@@ -24,7 +24,7 @@ GIB = 2**30
 SHALLOW = (2, 4)
 FOUR_BIT_BYTES = 0.5 + 1 / 128  # NF4: half a byte a weight, and doubly quantised scales of 64 weights each
 PROCESS_GIB = {"cpu": 0.65, "mps": 0.65, "cuda": 0.6}  # interpreter and libraries; on CUDA the context on the device
-# What an allocator takes for a byte that is held: pieces freed between those that stay. Measured, benchmarks/estimate.py.
+# What an allocator takes for a byte that is held, for pieces freed between those that stay: benchmarks/estimate.py.
 HELD = {"cpu": 1.8, "mps": 1.2, "cuda": 1.15}
 # Share of the matrix-product rate that a whole training step reaches: the rest is copying, normalising, thin products.
 EFFICIENCY = {"cpu": 0.55, "mps": 0.4, "cuda": 0.35}
@@ -207,7 +207,13 @@ def _walk(
             output = model(**_inputs(config, length))[0].float().sum()
         forward = flops.get_total_flops()
         output.backward()
-    return sum(storage.nbytes() for storage in kept.values()), forward, flops.get_total_flops()
+    held = sum(storage.nbytes() for storage in kept.values()) + _position_bias(config, length) * dtype.itemsize
+    return held, forward, flops.get_total_flops()
+
+
+def _position_bias(config: PretrainedConfig, length: int) -> int:
+    """Return the values of ALiBi's (heads, length, length) bias: fused attention keeps it, the meta device does not."""
+    return int(config.num_attention_heads) * length**2 if getattr(config, "alibi", False) else 0
 
 
 def _inputs(config: PretrainedConfig, length: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -171,7 +172,8 @@ def _attach(model: PreTrainedModel, method: str, names: list[str], settings: dic
         fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in linear_modules(model).values()),
         task_type=TaskType.CAUSAL_LM if is_causal(model.config) else TaskType.FEATURE_EXTRACTION,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a name that transformers 5 deprecates
         torch.manual_seed(seed)
         adapted: PeftModel = get_peft_model(model, config)
     return adapted

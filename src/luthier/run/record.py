@@ -47,6 +47,14 @@ def read_record(folder: RunFolder) -> dict[str, Any]:
     return record
 
 
+def stage_entry(folder: RunFolder, stage: str) -> dict[str, Any]:
+    """Return what run.json says of a stage beside its name and status."""
+    for entry in read_json(folder.record)["stages"]:
+        if entry["name"] == stage:
+            return {key: value for key, value in entry.items() if key not in ("name", "status")}
+    return {}
+
+
 def mark_stage(folder: RunFolder, stage: str, status: StageStatus, **details: Any) -> None:
     """Set the status of one stage, with details such as seconds, error or adopted_from, and log the event."""
     record = read_json(folder.record)

@@ -61,7 +61,13 @@ def inputs(recipe: Recipe) -> list[Path]:
 def plan(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     """Plan the training on 1-data/ and write 2-plan/plan.json, see `make_plan`."""
     sides = [[from_json(line) for line in read_jsonl(folder.rows(split))] for split in ("train", "validation")]
-    write_json(folder.plan_report, make_plan(recipe, *sides))
+    told = make_plan(recipe, *sides)
+    write_json(folder.plan_report, told)
+    trained, memory = told["parameters"], told["memory_gib"]["total"]
+    progress.say(
+        f"  {trained['trainable']:,} of {trained['total']:,} parameters, {told['steps']:,} steps, "
+        f"about {memory:.1f} GiB and {told['seconds']['estimate']:,.0f} s"
+    )
 
 
 def make_plan(recipe: Recipe, train: Sequence[Row], validation: Sequence[Row] = ()) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def _no_mask(kind: str) -> str:
 
 
 def _work(recipe: Recipe, rows: Counted, held_out: Counted, device: str) -> tuple[int, Work]:
-    """Return the optimizer steps and what they ask of the machine, from the micro-batches that the trainer will make."""
+    """Return the optimizer steps and what they ask of the machine, from the micro-batches the trainer will make."""
     from luthier.engine.batches import count_steps, micro_batches, rows_of_step
     from luthier.engine.settings import FitSettings
     from luthier.models.estimate import Work

@@ -30,11 +30,12 @@ def inputs(recipe: Recipe) -> list[Path]:
     return local_files(resolve(recipe.model.base))
 
 
-def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
+def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, Any]:
     """Train the base on 1-data/ and prove what came out.
 
     Writes metrics.jsonl, checkpoint-N/, adapter/ (a plain PEFT adapter with the tokenizer and its chat template; after
     full training the whole model) and train.json into 4-train/. Started again, it goes on from the newest checkpoint.
+    Returns what run.json is to say: the adapter proof and the parameter counts.
 
     Raises:
         UserError: base, adapter, rows or settings do not allow a training. StageError: the loss is not finite, or the
@@ -80,6 +81,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     }
     write_json(folder.train_report, report)
     _gate(proof, folder)
+    return {"adapter_proof": report["adapter_proof"], "trainable": trainable, "total": total}
 
 
 def fit_settings(recipe: Recipe, dtype: torch.dtype) -> FitSettings:
