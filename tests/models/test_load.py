@@ -84,7 +84,7 @@ def test_folders_that_are_no_base(llama: Path, tmp_path: Path) -> None:
 
 def test_offline_names_how_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
     for call in (load_causal, load_tokenizer):
-        with pytest.raises(UserError, match="Not on this machine.*network is off") as told:
+        with pytest.raises(UserError, match=r"Not on this machine.*network is off") as told:
             call(resolve("qwen2.5-0.5b-instruct"))
         assert "hf download Qwen/Qwen2.5-0.5B-Instruct" in told.value.remedy and "starter" in told.value.remedy
     monkeypatch.delenv("HF_HUB_OFFLINE")
@@ -160,6 +160,7 @@ def test_chatml_without_its_tokens_ends_with_the_end_token() -> None:
 
 
 def test_finding_a_base_imports_nothing_heavy() -> None:
-    script = "import sys; from luthier.models.bases import resolve, local_files; local_files(resolve('qwen2.5-3b-instruct'));"
+    script = "import sys; from luthier.models.bases import resolve, local_files\n"
+    script += "local_files(resolve('SmolLM2-135M-Instruct'))\n"
     script += "print([name for name in ('torch', 'transformers', 'huggingface_hub') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"

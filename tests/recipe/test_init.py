@@ -43,12 +43,12 @@ def test_proposals_from_a_look_at_the_data() -> None:
     assert recipe.data.fields == {"prompt": "question", "completion": "answer", "group": "source_id"}
     assert recipe.data.split.stratify == "Topic"
     assert recipe.data.split.group == "group"
-    assert recipe.data.max_length == 288  # 990 / 3.5 = 282.9; up to 9 · 32
+    assert recipe.data.max_length == 352  # 990 / 3.5 + 64 = 346.9; up to 11 · 32
 
 
 @pytest.mark.parametrize(
     ("lengths", "tokens"),
-    [({"p95": 700, "max": 1000}, 288), ({"p95": 350, "max": 90_000}, 224), ({"p95": 3, "max": 3}, 64)],
+    [({"p95": 700, "max": 1000}, 352), ({"p95": 350, "max": 90_000}, 288), ({"p95": 3, "max": 3}, 128)],
 )
 def test_an_outlier_does_not_set_the_length(lengths: dict[str, int], tokens: int) -> None:
     assert loaded(draft(Look(lengths_chars=lengths), Path("a.csv"))).data.max_length == tokens
@@ -130,4 +130,4 @@ def test_draft_of_a_real_file() -> None:
     recipe = loaded(draft(inspect(path), path))
     assert recipe.data.fields["group"] == "source_id"
     assert recipe.data.split.stratify == "Topic"
-    assert (recipe.kind, recipe.data.max_length) == ("causal-lm", 64)
+    assert (recipe.kind, recipe.data.max_length) == ("causal-lm", 128)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from luthier.run.folder import RunFolder
 
 HIGHLIGHT, PLAIN = "\033[30;42m", "\033[0m"
-SHOWN_CHARACTERS = 900
+SHOWN_CHARACTERS, SHOWN_START, SHOWN_END = 400, 280, 80  # the end holds the token that ends the turn
 
 
 def register(app: typer.Typer) -> None:
@@ -129,15 +129,12 @@ def _targets(targets: list[dict[str, Any]]) -> list[str]:
 
 
 def _marked(pieces: list[Any], colours: bool) -> str:
-    """Return the pieces of a row, the trained ones marked, cut where a row is long."""
+    """Return the pieces of a row, the trained ones marked, the middle of a long piece left out."""
     opening, closing = (HIGHLIGHT, PLAIN) if colours else ("⟦", "⟧")
-    left, marked = SHOWN_CHARACTERS, ""
+    marked = ""
     for text, trained in pieces:
-        shown = text if len(text) <= left else f"{text[:left]}…"
+        shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_START]} […] {text[-SHOWN_END:]}"
         marked += f"{opening}{shown}{closing}" if trained else shown
-        left -= len(text)
-        if left <= 0:
-            break
     return marked
 
 

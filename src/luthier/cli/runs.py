@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,74 +24,36 @@ if TYPE_CHECKING:
     from luthier.pipeline import Walk
 
 
+STAGE_VERBS = {
+    "run": "Walk a recipe along all stages. Unchanged stages are skipped; a killed run goes on where it stopped.",
+    "prepare": "Read, clean, split and augment the data, and measure overlap between the splits.",
+    "train": "Train an adapter and prove it; the stages before run first where they are missing or changed.",
+    "evaluate": "Answer the test split with base and tuned, score both, and compare them.",
+    "report": "Write the report page; the stages before run first where they are missing or changed.",
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    app.command("run")(run)
-    app.command("prepare")(prepare)
-    app.command("train")(train)
-    app.command("evaluate")(evaluate)
-    app.command("report")(report)
+    for name, told in STAGE_VERBS.items():
+        app.command(name, help=told)(_stage_verb(None if name == "run" else name))
     app.command("runs")(runs_)
 
 
-def run(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    new: NewOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Walk a recipe along all stages. Unchanged stages are skipped; a killed run goes on where it stopped."""
-    _walk(recipe, settings, runs, None, new, quiet, as_json)
+def _stage_verb(until: str | None) -> Callable[..., None]:
+    """Return a verb that walks a recipe up to a stage; all of them take the same options."""
 
+    def verb(
+        recipe: RecipeArgument,
+        settings: SetOption = None,
+        runs: RunsOption = DEFAULT_RUNS,
+        new: NewOption = False,
+        quiet: QuietOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        _walk(recipe, settings, runs, until, new, quiet, as_json)
 
-def prepare(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    new: NewOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Read, clean, split and augment the data, and measure overlap between the splits."""
-    _walk(recipe, settings, runs, "prepare", new, quiet, as_json)
-
-
-def train(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    new: NewOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Train an adapter and prove it; prepares the data first where that is missing or changed."""
-    _walk(recipe, settings, runs, "train", new, quiet, as_json)
-
-
-def evaluate(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    new: NewOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Answer the test split with base and tuned, score both, and compare them."""
-    _walk(recipe, settings, runs, "evaluate", new, quiet, as_json)
-
-
-def report(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    new: NewOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the report page; runs what it reads first where that is missing or changed."""
-    _walk(recipe, settings, runs, "report", new, quiet, as_json)
+    return verb
 
 
 def runs_(

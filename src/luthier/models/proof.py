@@ -27,7 +27,7 @@ class AdapterProof:
         finite: no trained weight is NaN or infinite.
         reloads: the saved files hold these weights exactly and, loaded, give the same output.
         changes_output: the output on the probe differs from the base's.
-        merges: each layer, merged, gives the same output within rounding. None: not measured (4-bit, full).
+        merges: each layer, merged, gives the same output within rounding. None: not measured (4-bit, full, not finite).
         details: the figures behind it.
     """
 
@@ -89,11 +89,12 @@ def prove_adapter(
     weights = dict(_trained(model))
     b_matrices = [weight for name, weight in weights.items() if "lora_B" in name]
     adapted = hasattr(model, "disable_adapter")
+    finite = all(bool(torch.isfinite(weight).all()) for weight in weights.values())
     with _answering(model):
         tuned = _logits(model, probe_ids)
         base = _base_logits(model, before, probe_ids)
         reloaded = _reloaded_difference(model, folder, probe_ids, tuned) if adapted else None
-        merging = merge_error(model) if adapted else None
+        merging = merge_error(model) if adapted and finite else None
     difference = None if base is None else float((tuned - base).abs().max())
     wrong_files = _differing_files(model, folder)
     details = {
@@ -106,7 +107,7 @@ def prove_adapter(
     }
     return AdapterProof(
         moved=bool(changed) and (not b_matrices or any(bool(b.any()) for b in b_matrices)),
-        finite=all(bool(torch.isfinite(weight).all()) for weight in weights.values()),
+        finite=finite,
         reloads=not wrong_files and (reloaded is None or reloaded <= 1e-5 * max(1.0, float(tuned.abs().max()))),
         changes_output=bool(changed) if difference is None else difference > 0,
         merges=None if merging is None else merging.error <= merging.rounding,

@@ -1,0 +1,55 @@
+"""`luthier plan` as users call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from luthier.cli.plan import render
+from tests.cli.conftest import Luthier
+
+FALCON = "adapter.targets=[query_key_value, dense, dense_h_to_4h, dense_4h_to_h]"
+
+
+def test_a_recipe_alone_is_enough(luthier: Luthier, recipe: Path, own_folder: Path) -> None:
+    told = luthier("plan", recipe, "--json", "--quiet", "--set", "model.base=falcon-rw-1b", "--set", FALCON)
+    assert told.status == 0, told.err
+    assert told.json["parameters"] == {"trainable": 6_291_456, "total": 1_317_916_672, "percent": 0.4774}
+    assert not (own_folder / "runs").exists()
+
+
+def test_text_shows_the_trained_tokens(luthier: Luthier, recipe: Path) -> None:
+    told = luthier("plan", recipe, "--quiet")
+    assert told.status == 0, told.err
+    assert "proven for" in told.out
+    assert told.out.count("<|im_end|>⟧") == 3
+
+
+def test_unmatched_targets_exit_with_3(luthier: Luthier, recipe: Path) -> None:
+    told = luthier("plan", recipe, "--json", "--quiet", "--set", "adapter.targets=[query_key_value, q_proj]")
+    assert told.status == 3
+    assert "query_key_value matches nothing" in told.json["errors"][0]["problem"]
+
+
+def test_colours_only_where_there_are_some() -> None:
+    told = {
+        "base": {"name": "b", "architecture": "llama", "dtype": "float32", "device": "cpu"},
+        "parameters": {"trainable": 1, "total": 2, "percent": 50.0},
+        "targets": [],
+        "memory_gib": {"weights": 1.0, "total": 1.0},
+        "steps": 3,
+        "micro_batch": {"examples": 1, "tokens": 8},
+        "tokens": {
+            "rows": 1, "median": 8, "p95": 8, "max": 8, "max_length": 8, "truncated": 0, "dropped": 0,
+            "estimated": False,
+        },
+        "seconds": {"estimate": 90.0, "basis": "x"},
+        "notes": [],
+        "mask": {
+            "available": True, "rows": 1, "trained_tokens": 1, "total_tokens": 2,
+            "shown": [{"id": "a", "place": "f:1", "pieces": [["asked ", False], ["said " * 200, True]]}],
+        },
+    }  # fmt: skip
+    plain, green = render(told), render(told, colours=True)
+    assert "\033" not in plain and "asked ⟦said" in plain and plain.endswith("said ⟧")
+    assert "\033[30;42msaid" in green and "⟦" not in green
+    assert "[…]" in plain

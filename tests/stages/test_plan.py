@@ -1,0 +1,153 @@
+"""The plan stage: what it writes, held against what the trainer then does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luthier.data.rows import Row
+from luthier.errors import GateError, UserError
+from luthier.models import rate
+from luthier.recipe.schema import Recipe
+from luthier.run.atomic import read_json, write_jsonl
+from luthier.run.folder import RunFolder
+from luthier.run.progress import Silent
+from luthier.stages import plan as stage
+from luthier.stages.plan import make_plan
+from tests.tiny import make
+
+
+@pytest.fixture(autouse=True)
+def known_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate, "matmul_rate", lambda device, dtype: 1e11)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make("llama", tmp_path_factory.mktemp("base") / "llama")
+
+
+def rows(count: int) -> list[Row]:
+    said = "It removes random units in training. "
+    return [
+        Row(
+            f"r{n}",
+            "chat",
+            {
+                "messages": [
+                    {"role": "user", "content": f"How does dropout number {n} help?"},
+                    {"role": "assistant", "content": said * (1 + n % 5)},
+                ]
+            },
+            "q.jsonl",
+            n + 1,
+        )
+        for n in range(count)
+    ]
+
+
+def recipe(base: Path | str, **sections: Any) -> Recipe:
+    return Recipe.model_validate(
+        {"name": "small", "model": {"base": str(base)}, "data": {"source": "q.jsonl", "max_length": 128}, **sections}
+    )
+
+
+def test_the_contract(llama: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    write_jsonl(folder.rows("train"), [row.to_json() for row in rows(37)])
+    write_jsonl(folder.rows("validation"), [row.to_json() for row in rows(5)])
+    stage.plan(recipe(llama, training={"epochs": 2, "batch_size": 8}), folder, Silent())
+    told = read_json(folder.plan_report)
+    assert set(told["parameters"]) == {"trainable", "total", "percent"}
+    assert {"name", "matched", "modules"} <= set(told["targets"][0])
+    parts = {"weights", "adapter", "optimizer", "activations"}
+    assert parts < set(told["memory_gib"])
+    total = told["memory_gib"].pop("total")
+    assert total == pytest.approx(sum(told["memory_gib"].values()), abs=0.01)
+    assert told["steps"] == 2 * math.ceil(37 / 8)
+    assert told["seconds"]["estimate"] > 0
+    assert {"median", "p95", "max", "truncated"} <= set(told["tokens"])
+    assert told["tokens"]["truncated"] == 0 and told["tokens"]["estimated"] is False
+    assert [match["matched"] for match in told["targets"]] == [2] * 7
+
+
+def test_the_mask_is_proven_and_three_rows_are_shown(llama: Path) -> None:
+    mask = make_plan(recipe(llama), rows(10))["mask"]
+    assert mask["available"] and mask["rows"] == 10 and len(mask["shown"]) == 3
+    trained = "".join(text for text, on in mask["shown"][0]["pieces"] if on)
+    assert trained.strip() == "It removes random units in training. <|im_end|>"
+    assert mask["shown"][0]["place"] == "q.jsonl:1"
+
+
+def test_what_is_planned_is_what_the_trainer_is_given(llama: Path) -> None:
+    """Steps, tokens and the largest micro-batch against the batches of the engine itself."""
+    from luthier.engine.batches import Steps, measure_language
+    from luthier.engine.settings import FitSettings
+    from luthier.kinds import kind_named
+    from luthier.models.bases import resolve
+
+    planned = recipe(llama, training={"steps": 7, "batch_size": 4})
+    told = make_plan(planned, rows(22))
+    kind = kind_named("causal-lm")
+    tokenizer, _ = kind.model.load_tokenizer(resolve(str(llama)))
+    encoded = kind.rows.encode(rows(22), tokenizer, 128)
+    measured = [measure_language(example) for example in encoded.examples]
+    batches = Steps(encoded.examples, measured, (7, 4, planned.seed), lambda part: part, FitSettings().micro("cpu"))
+    largest = max(
+        len(part) * max(len(one.input_ids) for one in part) for step in batches for part in step["micro_batches"]
+    )
+    assert told["steps"] == 7 and told["micro_batch"]["tokens"] == largest
+
+
+def test_truncation_is_predicted(llama: Path) -> None:
+    told = make_plan(recipe(llama, data={"source": "q.jsonl", "max_length": 40}), rows(20))
+    assert 0 < told["tokens"]["truncated"] < 20
+    assert told["tokens"]["max"] > 40
+
+
+def test_without_a_tokenizer_tokens_are_estimated_and_marked() -> None:
+    told = make_plan(recipe("SmolLM2-135M-Instruct"), rows(20))
+    assert told["tokens"]["estimated"] is True
+    assert told["mask"] == {
+        "available": False,
+        "why": "The tokenizer of SmolLM2-135M-Instruct is not on this machine.",
+    }
+    assert told["parameters"]["trainable"] == 2_442_240
+
+
+@pytest.mark.parametrize(("allow", "trainable"), [(False, None), (True, 1_499_136)])
+def test_mpnet_stops_unless_allowed(allow: bool, trainable: int | None) -> None:
+    adapter = {"r": 16, "targets": ["query", "key", "value", "dense"], "allow_unmatched": allow}
+    planned = recipe("all-mpnet-base-v2", kind="embedding", adapter=adapter)
+    if trainable is None:
+        with pytest.raises(GateError, match="q, k, v, o would"):
+            make_plan(planned, rows(8))
+        return
+    told = make_plan(planned, rows(8))
+    assert (told["parameters"]["trainable"], told["parameters"]["total"]) == (trainable, 110_985_600)
+    assert told["targets"][0] == {
+        "name": "query", "matched": 0, "modules": {}, "paths": {}, "would_match": ["q", "k", "v", "o"],
+    }  # fmt: skip
+
+
+def test_too_little_memory_and_too_long_rows_are_noted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "_machine_memory", lambda device: 0.5)
+    notes = make_plan(recipe(llama, data={"source": "q.jsonl", "max_length": 4096}), rows(8))["notes"]
+    assert any("this machine has 0.5 GiB" in note for note in notes)
+    assert any("reads 512 tokens at most" in note for note in notes)
+
+
+def test_qlora_without_a_device_is_noted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    notes = make_plan(recipe(llama, adapter={"method": "qlora"}), rows(8))["notes"]
+    assert "qlora needs a CUDA device, and this machine has none." in notes
+
+
+def test_no_rows(llama: Path) -> None:
+    with pytest.raises(UserError, match="no rows to train on"):
+        make_plan(recipe(llama), [])
