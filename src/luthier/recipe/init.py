@@ -54,8 +54,9 @@ def draft(inspected: Inspected, data_path: Path, name: str | None = None, folder
         name: name of the recipe (default: from the name of the file).
         folder: where the recipe will stand; data below it is named relative to it (default: named as given).
 
-    Proposed are the kind and its base, the length (99th percentile in characters / 3.5, room for a template, rounded
-    up to a multiple of 32), the column to stratify by and the column whose values stay on one side of the split; all else has its default.
+    Proposed are the kind and its base, the length (99th percentile in characters / 3.5, room for a template, rounded up
+    to a multiple of 32), the column to stratify by and the column whose values stay on one side of the split; all else
+    has its default.
     """
     proposed = _proposals(inspected) | {
         "name": _name(name or data_path.stem),
