@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from luthier.cli.plan import render
+import pytest
+
+from luthier.cli.plan import plan_of, render
+from luthier.errors import GateError
+from luthier.recipe.load import load_recipe
 from tests.cli.conftest import Luthier
 
 FALCON = "adapter.targets=[query_key_value, dense, dense_h_to_4h, dense_4h_to_h]"
@@ -17,17 +21,17 @@ def test_a_recipe_alone_is_enough(luthier: Luthier, recipe: Path, own_folder: Pa
     assert not (own_folder / "runs").exists()
 
 
-def test_text_shows_the_trained_tokens(luthier: Luthier, recipe: Path) -> None:
-    told = luthier("plan", recipe, "--quiet")
-    assert told.status == 0, told.err
-    assert "proven for" in told.out
-    assert told.out.count("<|im_end|>⟧") == 3
+def test_text_shows_the_trained_tokens(recipe: Path) -> None:
+    text = render(plan_of(load_recipe(str(recipe)).recipe))
+    assert "proven for" in text
+    assert text.count("<|im_end|>⟧") == 3
 
 
-def test_unmatched_targets_exit_with_3(luthier: Luthier, recipe: Path) -> None:
-    told = luthier("plan", recipe, "--json", "--quiet", "--set", "adapter.targets=[query_key_value, q_proj]")
-    assert told.status == 3
-    assert "query_key_value matches nothing" in told.json["errors"][0]["problem"]
+def test_unmatched_targets_exit_with_3(recipe: Path) -> None:
+    loaded = load_recipe(str(recipe), {"adapter.targets": ["query_key_value", "q_proj"]})
+    with pytest.raises(GateError, match="query_key_value matches nothing") as stopped:
+        plan_of(loaded.recipe)
+    assert stopped.value.exit_status == 3
 
 
 def test_colours_only_where_there_are_some() -> None:

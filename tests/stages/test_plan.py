@@ -97,7 +97,9 @@ def test_what_is_planned_is_what_the_trainer_is_given(llama: Path) -> None:
     measured = [measure_language(example) for example in encoded.examples]
     batches = Steps(encoded.examples, measured, (7, 4, planned.seed), lambda part: part, FitSettings().micro("cpu"))
     largest = max(
-        len(part) * max(len(one.input_ids) for one in part) for step in batches for part in step["micro_batches"]
+        len(part) * max(len(one.input_ids) for one in part)
+        for step in range(7)
+        for part in batches[step]["micro_batches"]
     )
     assert told["steps"] == 7 and told["micro_batch"]["tokens"] == largest
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -129,7 +131,8 @@ def load_adapter(base_model: PreTrainedModel, folder: Path) -> PeftModel | PreTr
     _check_fits(base_model, folder)
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(base_model, str(folder), is_trainable=False)
+    with _no_future_warnings():
+        model = PeftModel.from_pretrained(base_model, str(folder), is_trainable=False)
     return model.eval()
 
 
@@ -172,11 +175,18 @@ def _attach(model: PreTrainedModel, method: str, names: list[str], settings: dic
         fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in linear_modules(model).values()),
         task_type=TaskType.CAUSAL_LM if is_causal(model.config) else TaskType.FEATURE_EXTRACTION,
     )
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT reads a name that transformers 5 deprecates
+    with torch.random.fork_rng(), _no_future_warnings():
         torch.manual_seed(seed)
         adapted: PeftModel = get_peft_model(model, config)
     return adapted
+
+
+@contextmanager
+def _no_future_warnings() -> Iterator[None]:
+    """PEFT reads a name that transformers 5 deprecates; the user can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _ready_four_bit(model: PreTrainedModel) -> None:

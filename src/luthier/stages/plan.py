@@ -242,6 +242,8 @@ def _warnings(recipe: Recipe, config: PretrainedConfig, base: Base, needed: floa
             check_four_bit()
         except UserError as error:
             told.append(error.problem)
+    if base.entry is not None and base.entry.kind != recipe.kind:
+        told.append(f"{base.name} is a base for kind: {base.entry.kind}, and the recipe has kind: {recipe.kind}")
     if base.entry is not None and base.entry.notes:
         told.append(base.entry.notes)
     return told
