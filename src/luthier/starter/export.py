@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 
+REPETITION_PENALTY = 1.1
+"""Of generation as shipped (Keskar et al., CTRL, 2019): so small a model, decoded greedily, falls into loops."""
+
+
 def as_llama(network: Decoder, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """The same network as a transformers model, in float32."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -30,7 +34,7 @@ def as_llama(network: Decoder, tokenizer: PreTrainedTokenizerFast) -> LlamaForCa
     llama.tie_weights()
     # A chat ends its turn; plain text ends its document. Generation stops at either.
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    llama.generation_config = GenerationConfig(**{**ids, "eos_token_id": stops})  # type: ignore[no-untyped-call]
+    llama.generation_config = GenerationConfig(**{**ids, "eos_token_id": stops}, repetition_penalty=REPETITION_PENALTY)  # type: ignore[no-untyped-call]
     llama.eval()  # type: ignore[no-untyped-call]
     return llama
 
@@ -50,7 +54,8 @@ def export_model(network: Decoder, tokenizer: PreTrainedTokenizerFast, folder: P
         portable,
         drop=("extra_special_tokens", "backend", "is_local", "local_files_only"),
     )
-    (folder / "model.safetensors").chmod(0o644)  # written for its owner only
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner only
 
 
 def _edit(path: Path, values: dict[str, Any], drop: Iterable[str] = ()) -> None:

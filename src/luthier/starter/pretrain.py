@@ -46,12 +46,15 @@ def train(run: Run, out: Path, stop_after: int = 0) -> None:
     settings, progress, log = run.settings, run.progress, out / "log.jsonl"
     recent: deque[float] = deque(maxlen=50)
     saved = time.monotonic()
-    while True:
+    while not progress.finished:
         if progress.decide(settings, sum(recent) / max(1, len(recent))):
-            decided = {"decided_steps": progress.steps, "decay_steps": progress.decay, "last_steps": progress.last}
-            note(log, step=progress.step, **decided)
-        if progress.finished:
-            return
+            note(
+                log,
+                step=progress.step,
+                decided_steps=progress.steps,
+                decay_steps=progress.decay,
+                last_steps=progress.last,
+            )
         start = time.monotonic()
         values = run.step()
         recent.append(group.from_first(time.monotonic() - start, run.device))

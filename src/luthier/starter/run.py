@@ -16,16 +16,7 @@ from luthier.starter.optimizer import build_optimizers, learning_rate_factor, se
 from luthier.starter.packing import Batch, Packer
 from luthier.starter.settings import Progress, Settings
 
-CHANGEABLE = {
-    "minutes",
-    "steps",
-    "batch_tokens",
-    "matrix_rate",
-    "vector_rate",
-    "decay_share",
-    "last_share",
-    "chat_share",
-}
+CHANGEABLE = {"minutes", "batch_tokens", "matrix_rate", "vector_rate", "decay_share", "last_share", "chat_share"}
 """Settings that a resumed run may change; the log notes them at each start."""
 
 

@@ -102,17 +102,15 @@ class Progress:
     def decide(self, settings: Settings, seconds_per_step: float) -> bool:
         """Fix how many steps the run has; True when just decided.
 
-        With ``settings.steps`` at once; a finished run that is given more steps decays once more over those. Otherwise when the stable share of the time is spent: then the rest of the time
+        With ``settings.steps`` at once. Otherwise when the stable share of the time is spent: then the rest of the time
         is turned into steps, and from there on the schedule depends on steps alone, so that a resume repeats it.
         """
-        if settings.steps > self.steps:
-            added = settings.steps - self.steps
-            self.decay = added if self.steps else round(added * settings.decay_share)
-            self.last = added if self.steps else round(added * settings.last_share)
-            self.steps = settings.steps
-            return True
         if self.steps:
             return False
+        if settings.steps:
+            self.steps, self.decay = settings.steps, round(settings.steps * settings.decay_share)
+            self.last = round(settings.steps * settings.last_share)
+            return True
         budget = settings.minutes * 60
         if self.seconds < budget * (1 - settings.decay_share) or not seconds_per_step:
             return False
