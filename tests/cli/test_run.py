@@ -36,7 +36,7 @@ def test_a_run_is_whole_and_the_second_skips_everything(luthier: Luthier, recipe
         assert (folder / stage.folder / "manifest.json").is_file()
     started = time.monotonic()
     again = luthier("run", recipe)
-    assert time.monotonic() - started < 6  # under 2 s alone; other tests run beside it
+    assert time.monotonic() - started < 30  # under 2 s alone; other tests run beside it
     assert again.status == 0
     assert [line for line in again.err.splitlines() if "unchanged, skipped" in line] == [
         f"{name}: unchanged, skipped" for name in STAGE_NAMES

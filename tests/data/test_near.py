@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 
 import datasketch
@@ -103,11 +102,13 @@ def template(number: int) -> str:
     )
 
 
-def test_thousands_alike_are_chained_into_one_cluster_in_linear_work() -> None:
+def test_thousands_alike_are_chained_into_one_cluster_in_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    jaccard = near._jaccard
+    monkeypatch.setattr(near, "_jaccard", lambda one, other: compared.append(1) or jaccard(one, other))
     texts = ["the very same text again and again"] * 2000 + [template(number) for number in range(3000)]
-    started = time.process_time()
     pairs = near_pairs(texts, 0.6)
-    assert time.process_time() - started < 5
+    assert len(compared) < 20_000  # all pairs would be 12 million
     found = clusters(pairs)
     assert {found[place] for place in range(2000)} == {0}
     assert {found[place] for place in range(2000, 5000)} == {2000}
