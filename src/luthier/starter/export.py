@@ -54,8 +54,7 @@ def export_model(network: Decoder, tokenizer: PreTrainedTokenizerFast, folder: P
         portable,
         drop=("extra_special_tokens", "backend", "is_local", "local_files_only"),
     )
-    for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors writes for its owner only
+    (folder / "model.safetensors").chmod(0o644)  # written for its owner only
 
 
 def _edit(path: Path, values: dict[str, Any], drop: Iterable[str] = ()) -> None:
