@@ -35,7 +35,7 @@ def build(folder: RunFolder, recipe_name: str) -> Content:
 
 
 def _result_sections(folder: RunFolder, comparison: Mapping[str, Any]) -> list[Section]:
-    evaluated = folder.comparison.parent
+    evaluated = folder.evaluation
     metric = comparison["primary"]
     scores = [line for line in read_jsonl(evaluated / "scores.jsonl") if line["metric"] == metric]
     base, tuned = (

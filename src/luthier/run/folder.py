@@ -101,9 +101,14 @@ class RunFolder:
         return self.report / "index.html"
 
     @property
+    def evaluation(self) -> Path:
+        """Folder of the evaluate stage."""
+        return self.path / "5-evaluate"
+
+    @property
     def comparison(self) -> Path:
         """Base against tuned, metric by metric."""
-        return self.path / "5-evaluate" / "comparison.json"
+        return self.evaluation / "comparison.json"
 
 
 def new_folder(runs: Path, name: str) -> RunFolder:

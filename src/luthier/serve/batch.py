@@ -233,7 +233,6 @@ def _output(source: Path, output: Path | None, overwrite: bool) -> Path:
 def _model_identity(model: RunModel) -> Any:
     """Return what identifies the weights that answer: the digest of what was trained, and the run's recipe."""
     from luthier.run.manifest import digest_file, digest_outputs, read_manifest
-    from luthier.serve.load import TRAINED
 
-    trained = read_manifest(model.folder.path / TRAINED)
+    trained = read_manifest(model.folder.training)
     return [model.name, digest_file(model.folder.recipe), digest_outputs(trained) if trained else None]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from luthier.models.engines import TransformersAnswerer
 
 Message = Mapping[str, str]
-TRAINED = "4-train"
 
 
 class RunModel:
@@ -52,7 +51,7 @@ class RunModel:
         self._ends = kind.rows.end_ids(self.tokenizer)
         self._pair = Pair(
             lambda: kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method),
-            folder.path / TRAINED / "adapter",
+            folder.adapter,
         )
 
     @contextmanager
@@ -144,7 +143,7 @@ def open_run(folder: RunFolder) -> RunModel:
     Raises:
         UserError: nothing has been trained in it.
     """
-    if not (folder.path / TRAINED / "adapter").is_dir():
+    if not (folder.adapter).is_dir():
         raise UserError(
             "This run has no trained model yet.", str(folder.path), f"Run: luthier train {folder.path.parent.name}"
         )

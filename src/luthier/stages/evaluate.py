@@ -39,7 +39,7 @@ def evaluate(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
             "data.split.test",
             "Give the test split a share, or add rows.",
         )
-    target = folder.path / "5-evaluate"
+    target = folder.evaluation
     answers, journals = _answers(recipe, folder, rows, progress)
     scored = score(answers["base"], answers["tuned"], names, kind.higher_is_better, kind.primary_metric)
     comparison = compare(scored.measured, scored.primary, recipe.seed)
@@ -71,11 +71,11 @@ def _answers(
     identity = _identity(recipe, folder, [[one.prompt, one.reference_ids] for one in questions])
     pair = Pair(
         lambda: kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method),
-        folder.path / "4-train" / "adapter",
+        folder.adapter,
     )
     answers, journals = {}, []
     for who, lend in ((recipe.evaluation.baseline, pair.base), ("tuned", pair.tuned)):
-        journal = Journal(folder.path / "5-evaluate" / f"answers-{who}.part", [who, *identity])
+        journal = Journal(folder.evaluation / f"answers-{who}.part", [who, *identity])
         with lend() as model:
             answerer = TransformersAnswerer(model, int(tokenizer.pad_token_id or 0), ends)
             answers[who] = answer_questions(
@@ -90,7 +90,7 @@ def _identity(recipe: Recipe, folder: RunFolder, questions: list[Any]) -> list[A
     from luthier.run.manifest import digest_code, digest_outputs, read_manifest
     from luthier.run.record import versions
 
-    trained = read_manifest(folder.path / "4-train")
+    trained = read_manifest(folder.training)
     return [
         recipe.model.model_dump(mode="json"),
         recipe.evaluation.max_new_tokens,
