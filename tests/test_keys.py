@@ -34,7 +34,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[str, str]]]:
         return plain(self, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr("luthier.recipe.schema.Section.__getattribute__", watched, raising=False)
+        patch.setattr("luthier.recipe.section.Section.__getattribute__", watched, raising=False)
         yield read
 
 
@@ -48,26 +48,21 @@ def test_each_key_is_read_by_a_stage_that_declares_it(own_folder: Path, monkeypa
         f"name: keys\nmodel: {{base: {base}, system: You help.}}\n"
         "data: {source: rows.csv, max_length: 200, terms: terms.txt, augment: {method: rules, target: 20}, "
         "split: {stratify: topic}}\n"
-        "training: {epochs: 1, early_stopping: {patience: 2}}\nevaluation: {max_new_tokens: 4}\n"
+        "training: {epochs: 1, early_stopping: {patience: 2}, curriculum: {by: topic, order: [topic 0, topic 1]}, "
+        "schedule: {name: three-phase, phases: {}, plateau: {}}}\nevaluation: {max_new_tokens: 4}\n"
     )
-    recipe = load_recipe("recipe.yaml").recipe
-    folder = RunFolder(own_folder / "run")
-    folder.path.mkdir()
-    sections = {section: dotted for dotted, section in sections_of(Recipe)}
-    read_by: dict[str, set[str]] = {}
-    for stage in STAGES:
-        if stage.name == "report":
-            from luthier.run.record import start_record
-
-            start_record(folder, "keys", "causal-lm", 1, "d", [one.name for one in STAGES])
-            folder.recipe.write_text("name: keys\n")
-        with recorded(monkeypatch) as read:
-            module = __import__(f"luthier.stages.{stage.name}", fromlist=[stage.name])
-            getattr(module, "inputs", lambda _: [])(recipe)
-            getattr(module, stage.name)(recipe, folder, Silent())
-        for section, key in read:
-            dotted = f"{sections[section]}.{key}".lstrip(".")
-            read_by.setdefault(dotted, set()).add(stage.name)
+    read_by = read_by_stages(own_folder, monkeypatch)
+    titles = (f"title {n % 9} of {n}" if n % 2 else f"{n} titles" for n in range(48))
+    (own_folder / "rows.csv").write_text(
+        "\n".join(["title,family", *(f"{title},family {n // 4}" for n, title in enumerate(titles))])
+    )
+    (own_folder / "recipe.yaml").write_text(
+        f"name: keys\nkind: embedding\nmodel: {{base: {make('bert', own_folder / 'encoder')}}}\n"
+        "data: {source: rows.csv, split: {group: family}}\nadapter: {share: 0.5}\n"
+        "training: {epochs: 1, loss: triplet, margin: 0.3, hard_negatives: {count: 1}}\n"
+    )
+    for key, names in read_by_stages(own_folder, monkeypatch).items():
+        read_by.setdefault(key, set()).update(names)
     leaves = {key for key in all_keys() if not any(other.startswith(f"{key}.") for other in all_keys())}
     unread = leaves - set(read_by) - READ_BY_THE_PIPELINE
     assert not unread, f"no stage reads {sorted(unread)}"
@@ -75,6 +70,31 @@ def test_each_key_is_read_by_a_stage_that_declares_it(own_folder: Path, monkeypa
         for name in read_by[key]:
             declared = stage_named(name).settings
             assert any(key == one or key.startswith(f"{one}.") for one in declared), f"{name} reads {key} undeclared"
+
+
+def read_by_stages(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """Walk recipe.yaml along all stages; return each key that is read, and by which of them."""
+    recipe = load_recipe("recipe.yaml").recipe
+    folder = RunFolder(own_folder / recipe.kind)
+    folder.path.mkdir()
+    sections: dict[str, list[str]] = {}
+    for place, section in sections_of(Recipe):
+        sections.setdefault(section, []).append(place)
+    read_by: dict[str, set[str]] = {}
+    for stage in STAGES:
+        if stage.name == "report":
+            from luthier.run.record import start_record
+
+            start_record(folder, "keys", recipe.kind, 1, "d", [one.name for one in STAGES])
+            folder.recipe.write_text("name: keys\n")
+        with recorded(monkeypatch) as read:
+            module = __import__(f"luthier.stages.{stage.name}", fromlist=[stage.name])
+            getattr(module, "inputs", lambda _: [])(recipe)
+            getattr(module, stage.name)(recipe, folder, Silent())
+        for section, key in read:
+            for place in sections[section]:
+                read_by.setdefault(f"{place}.{key}".lstrip("."), set()).add(stage.name)
+    return read_by
 
 
 def sections_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

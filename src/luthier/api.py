@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from luthier.run.folder import RunFolder
 
 if TYPE_CHECKING:
-    from luthier.engine.schedules import Point
+    from luthier.engine.schedules import Point, Schedule
     from luthier.recipe.load import Loaded
     from luthier.serve.load import RunModel
+    from luthier.serve.vectors import RunVectors
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,26 @@ def schedule(recipe: Loaded, runs: str | Path = "runs") -> list[Point]:
     """Return step, learning rate and phase of every optimizer step.
 
     Raises:
-        UserError: the warm-up is not shorter than the training, or the data cannot be read.
+        UserError: as for `learning_rate`.
+    """
+    return learning_rate(recipe, runs).table()
+
+
+def learning_rate(recipe: Loaded, runs: str | Path = "runs") -> Schedule:
+    """Return the learning rate as a function of the optimizer step, from 1; `get_phase_info(step)` tells its phase.
+
+    Raises:
+        UserError: the schedule cannot be walked in the steps of the training, or the data cannot be read.
     """
     from luthier.cli.schedule import schedule_of
 
-    return schedule_of(recipe.recipe, Path(runs)).points
+    return schedule_of(recipe.recipe, Path(runs)).schedule
 
 
-def load(named: str, runs: str | Path = "runs") -> RunModel:
-    """Return the model of a run, such as "interviewmate/latest"; its `answer` takes and returns lists of strings.
+def load(named: str, runs: str | Path = "runs") -> RunModel | RunVectors:
+    """Return the model of a run, such as "interviewmate/latest"; its `answer` takes a list of strings.
+
+    It returns a list of strings, or of an embedding model an array of vectors, [texts, dimensions].
 
     Raises:
         UserError: there is no such run, or it has not been trained.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import GateError, UserError, did_you_mean
+from luthier.run import ranks
 from luthier.run.atomic import remove_leftovers, write_text
 from luthier.run.folder import RunFolder, list_runs, new_folder
 from luthier.run.lock import exclusive
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from luthier.recipe.schema import Recipe
 
 
+LEADER_FIRST = 5.0  # seconds in which a launcher ends the other processes when rank 0 has failed
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the way.
@@ -48,6 +52,7 @@ class Stage:
         settings: the recipe keys it reads. reads: the stages whose outputs it reads.
         code: the packages and modules of Luthier that decide its outcome.
         adoptable: whether a run may take over the finished stage of an earlier run; not so where the run names itself.
+        together: whether all processes of a launcher work on it (see `run.ranks`), or rank 0 alone.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     adoptable: bool = True
+    together: bool = False
 
 
 STAGES: tuple[Stage, ...] = (
@@ -64,8 +70,8 @@ STAGES: tuple[Stage, ...] = (
         "prepare",
         "1-data",
         "read, clean, split and augment the rows, and measure overlap between the splits",
-        settings=("kind", "seed", "model.base", "model.system", "data"),
-        code=("data", "stages/prepare.py"),
+        settings=("kind", "seed", "model.base", "model.system", "data", "teacher"),
+        code=("data", "models/remote", "stages/prepare.py"),
     ),
     Stage(
         "plan",
@@ -82,21 +88,47 @@ STAGES: tuple[Stage, ...] = (
         settings=("kind", "seed", "model", "data.max_length", "adapter", "training"),
         reads=("prepare",),
         code=("engine", "kinds", "models", "stages/train.py"),
+        together=True,
     ),
     Stage(
         "evaluate",
         "5-evaluate",
         "answer the test split with base and tuned, score both, compare them",
-        settings=("kind", "seed", "model", "adapter.method", "evaluation"),
+        settings=("kind", "seed", "model", "data.max_length", "adapter.method", "evaluation"),
         reads=("prepare", "train"),
         code=("evaluate", "kinds", "models", "stages/evaluate.py"),
+    ),
+    Stage(
+        "diagnose",
+        "6-diagnose",
+        "sort the failures of base and tuned, and say what they have in common",
+        settings=(
+            "kind",
+            "seed",
+            "data.max_length",
+            "evaluation.baseline",
+            "evaluation.max_new_tokens",
+            "training.learning_rate",
+            "diagnose",
+        ),
+        reads=("prepare", "evaluate"),
+        code=("diagnose", "kinds", "stages/diagnose.py"),
+    ),
+    Stage(
+        "export",
+        "7-export",
+        "merge adapter and base, prove the merged model, and write the model card",
+        settings=("name", "kind", "seed", "model", "data", "adapter", "training", "export"),
+        reads=("prepare", "plan", "train", "evaluate"),
+        code=("export", "kinds", "models", "stages/export.py"),
+        adoptable=False,
     ),
     Stage(
         "report",
         "8-report",
         "write the page that people read",
         settings=("name", "kind", "report"),
-        reads=("prepare", "plan", "train", "evaluate"),
+        reads=("prepare", "plan", "train", "evaluate", "diagnose"),
         code=("report", "stages/report.py"),
         adoptable=False,
     ),
@@ -158,6 +190,9 @@ def walk(
     """
     from luthier.recipe.load import digest
 
+    ranks.join()
+    if not ranks.leads():
+        return _follow(loaded.recipe)
     progress = progress or Silent()
     runs = runs.absolute()
     stages = STAGES[: STAGES.index(stage_named(until)) + 1] if until else STAGES
@@ -172,7 +207,27 @@ def walk(
         donors = [] if new else [run for run in earlier if run.path != folder.path]
         outcomes = tuple(_walk_stage(stage, recipe, folder, donors, progress) for stage in stages)
         finish_record(folder)
+    ranks.share(None)
+    ranks.leave()
     return Walk(folder, outcomes)
+
+
+def _follow(recipe: Recipe) -> Walk:
+    """Walk behind rank 0: work on the stages that it calls the others to, until it is through.
+
+    An error of rank 0 ends the others through their launcher. One that they meet alike is told by rank 0 alone: the
+    others wait before they tell theirs, and are ended meanwhile.
+    """
+    folder = Path()
+    try:
+        while (called := ranks.share()) is not None:
+            folder, stage = Path(called["folder"]), stage_named(called["stage"])
+            getattr(_module(stage), stage.name)(recipe, RunFolder(folder), Silent())
+    except UserError:
+        time.sleep(LEADER_FIRST)
+        raise
+    ranks.leave()
+    return Walk(RunFolder(folder), ())
 
 
 def fingerprint(stage: Stage, recipe: Recipe, folder: RunFolder) -> Fingerprint:
@@ -226,6 +281,8 @@ def _run_stage(stage: Stage, recipe: Recipe, folder: RunFolder, now: Fingerprint
     try:
         (target / MANIFEST).unlink(missing_ok=True)
         mark_stage(folder, stage.name, "running")
+        if stage.together:
+            ranks.share({"stage": stage.name, "folder": str(folder.path)})
         told = getattr(_module(stage), stage.name)(recipe, folder, progress) or {}
         seconds = time.monotonic() - started
         write_manifest(target, stage.name, now, seconds)

@@ -132,6 +132,65 @@ def test_one_class_is_no_problem(luthier: Luthier, own_folder: Path, tiny_base: 
     assert (counts["train"], counts["validation"], counts["test"]) == (14, 3, 3)
 
 
+UNKNOWN_TO_THE_SCHEMA = {
+    "training.learning_rate=1e3": "training.learning_rate must be a number above 0 and below 1, not 1e3",
+    "training.steps=0": "training.steps must be a whole number of at least 1, or off, not 0",
+    "training.max_grad_norm=-1": "training.max_grad_norm must be a number above 0, not -1",
+    "training.guards.on_spike=pray": "training.guards.on_spike must be one of skip, return or stop, not 'pray'",
+    "training.guards.factor=0": "training.guards.factor must be a number above 0 and at most 1, not 0",
+}
+
+
+def test_settings_out_of_bounds_are_refused_all_at_once(luthier: Luthier, own_folder: Path, tiny_base: Path) -> None:
+    settings = [word for setting in UNKNOWN_TO_THE_SCHEMA for word in ("--set", setting)]
+    told = luthier("train", write_recipe(own_folder, tiny_base, "rows.jsonl"), *settings)
+    assert told.status == 2, told.err
+    assert told.err.count("what to do:") == len(UNKNOWN_TO_THE_SCHEMA)
+    for message in UNKNOWN_TO_THE_SCHEMA.values():
+        assert message in told.err
+    assert not (own_folder / "runs").exists()
+
+
+@pytest.mark.parametrize("rate", ["0", "-1e-4"])
+def test_a_learning_rate_that_teaches_nothing_is_refused(rate: str, own_folder: Path, tiny_base: Path) -> None:
+    from luthier.errors import UserError
+    from luthier.recipe.load import load_recipe
+
+    recipe = write_recipe(own_folder, tiny_base, "rows.jsonl")
+    with pytest.raises(UserError, match=r"training\.learning_rate must be a number above 0"):
+        load_recipe(recipe, {"training.learning_rate": rate})
+
+
+DOES_NOT_FIT = {
+    "training.schedule.warmup=500": ["warm-up of 500 steps", "training.schedule.warmup"],
+    "adapter.r=1000": ["larger than the layer", "adapter.r"],
+    "adapter.targets=[embed_tokens]": ["embed_tokens is an embedding", "adapter.targets"],
+}
+
+
+def test_a_training_that_does_not_fit_is_refused_in_one_message(
+    luthier: Luthier, own_folder: Path, tiny_base: Path
+) -> None:
+    (own_folder / "rows.jsonl").write_text("\n".join(GOOD))
+    recipe = write_recipe(own_folder, tiny_base, "rows.jsonl")
+    for setting, words in DOES_NOT_FIT.items():
+        told = luthier("train", recipe, "--set", setting)
+        assert told.status == 2, told.err
+        message = told.err[told.err.index("luthier:") :]
+        assert message.count("what to do:") == 1
+        for word in words:
+            assert word in message
+    assert not list(own_folder.rglob("checkpoint-*"))
+
+
+def test_a_batch_larger_than_the_data_is_told(luthier: Luthier, own_folder: Path, tiny_base: Path) -> None:
+    (own_folder / "rows.jsonl").write_text("\n".join(GOOD))
+    settings = ("--set", "training.batch_size=5000", "--set", "training.learning_rate=0.01")
+    told = luthier("train", write_recipe(own_folder, tiny_base, "rows.jsonl"), *settings)
+    assert told.status == 0, told.err
+    assert "batch_size is 5000 and there are 14 training rows: one step is one epoch" in told.err
+
+
 ASKED = "Why does the river bank near the old mill flood in spring, and who pays the bill?"
 SAID = (
     "Snow melts in the hills above it and the weir is too low to hold the water back, so it rises over the path within "

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import luthier
 from luthier.cli import app
-from luthier.cli.schedule import Schedule, render
-from luthier.engine.schedules import table
+from luthier.cli.schedule import Planned, render
+from luthier.engine.schedules import Schedule
+from luthier.errors import UserError
+from luthier.recipe.phases import Phase
 
 RECIPE = """
 name: small
@@ -58,10 +63,100 @@ def test_rows_are_counted_in_the_data_or_in_a_prepared_run(recipe: Path) -> None
     assert "counted by preparing" in other, "the prepared run has another seed"
 
 
-def test_text_shows_bars_and_phases() -> None:
-    text = render(Schedule(table(200, "linear", 4e-4, 50), "training.steps"))
-    assert "▁" in text
-    assert "█" in text
-    assert "warmup     steps 1 to 50" in text
-    assert "linear     steps 51 to 200" in text
-    assert "200         2.6490e-06" in text
+def told(*words: str) -> str:
+    result = CliRunner().invoke(app, ["schedule", *words])
+    return f"{result.stdout}{result.stderr}\n{result.exit_code}"
+
+
+def rows_of(text: str) -> list[str]:
+    """Return what is drawn right of the y axis, the highest first."""
+    return [line.partition("┤")[2] for line in text.splitlines() if "┤" in line]
+
+
+def test_text_shows_the_curve_and_its_phases() -> None:
+    text = render([Planned("demo", Schedule(200, 4e-4, "linear", 50), "training.steps")])
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == "demo: 200 steps (from training.steps), peak 0.0004"
+    assert "warmup steps 1 to 50 8e-06 → 0.0004, linear" in lines
+    assert "linear steps 51 to 200 0.000397 → 2.65e-06, linear" in lines
+    assert "200 2.6490e-06 linear" in lines
+    drawn = rows_of(text)
+    assert {len(row) for row in drawn} == {60}
+    heights = [sum(" ▁▂▃▄▅▆▇█".index(row[column]) for row in drawn) for column in range(60)]
+    peak = heights.index(max(heights))
+    assert peak == 15, "a quarter of the way"
+    assert heights[:peak] == sorted(heights[:peak])
+    assert heights[peak:] == sorted(heights[peak:], reverse=True)
+    assert heights[-1] == 1, "the last step still learns"
+
+
+def test_two_schedules_side_by_side(recipe: Path) -> None:
+    text = told(str(recipe), "--set", "training.steps=40", "--vs", "constant")
+    assert "● small: 40 steps" in text
+    assert "○ constant: 40 steps" in text
+    marks = rows_of(text)
+    assert set(marks[0]) == {" ", "◉", "○"}, "both warm up to the peak, where the constant one stays"
+    assert marks[-1].rstrip().endswith("●"), "the cosine ends at the bottom"
+    last = next(line for line in text.splitlines() if line.startswith("  40 ")).split()
+    assert float(last[2]) == 2e-4
+    assert float(last[3]) == pytest.approx(float(last[2]) / float(last[1]), rel=1e-2)
+
+
+def test_another_recipe_may_be_longer(recipe: Path) -> None:
+    other = recipe.with_name("other.yaml")
+    other.write_text(RECIPE.format(training="steps: 20, schedule: {name: linear}"))
+    command = [str(recipe), "--set", "training.steps=8", "--vs", str(other)]
+    assert ["20", "–", "1.0000e-05", "–"] in [line.split() for line in told(*command).splitlines()]
+    result = CliRunner().invoke(app, ["schedule", *command, "--json"], catch_exceptions=False)
+    both = json.loads(result.stdout)
+    assert (len(both["recipe"]), len(both["vs"])) == (8, 20)
+    assert {point["phase"] for point in both["vs"]} == {"linear"}
+
+
+def test_by_the_logarithm_equal_ratios_have_equal_heights() -> None:
+    phases = (Phase("down", 1.0, 1e-3, 1e-5, "exponential"),)
+    text = render([Planned("demo", Schedule(60, 1e-3, "three-phase", phases=phases), "training.steps")], log=True)
+    heights = [sum(" ▁▂▃▄▅▆▇█".index(row[column]) for row in rows_of(text)) for column in range(60)]
+    falls = {earlier - later for earlier, later in pairwise(heights)}
+    assert falls <= {0, 1, 2, 3}, "a straight line"
+    assert "0.0001 ┤" in text, "in the middle"
+
+
+def test_reductions_are_told(recipe: Path) -> None:
+    text = told(str(recipe), "--set", "training.steps=40", "--set", "training.schedule.name=plateau")
+    assert "reduced on a plateau: times 0.5 after 2 evaluations" in text
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_a_picture(recipe: Path, ending: str) -> None:
+    picture = recipe.with_name(f"rate.{ending}")
+    text = told(str(recipe), "--set", "training.steps=40", "--vs", "linear", "--picture", str(picture))
+    assert text.endswith("0"), text
+    begins = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[ending]
+    assert picture.read_bytes().startswith(begins)
+    if ending == "svg":
+        drawn = picture.read_bytes()
+        told(str(recipe), "--set", "training.steps=40", "--vs", "linear", "--picture", str(picture))
+        assert picture.read_bytes() == drawn
+
+
+def test_pictures_that_cannot_be_drawn(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [str(recipe), "--set", "training.steps=40", "--picture"]
+    result = CliRunner().invoke(app, ["schedule", *command, "rate.bmp"])
+    assert isinstance(result.exception, UserError)
+    assert ".svg, .png, .pdf" in result.exception.remedy
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = CliRunner().invoke(app, ["schedule", *command, "rate.svg"])
+    assert isinstance(result.exception, UserError)
+    assert "luthier[report]" in result.exception.remedy
+    assert not Path("rate.svg").exists()
+
+
+def test_from_python(recipe: Path) -> None:
+    loaded = luthier.load_recipe(recipe, {"training.steps": 30, "training.schedule.name": "three-phase"})
+    rate = luthier.learning_rate(loaded)
+    assert luthier.schedule(loaded) == [
+        {"step": step, "learning_rate": rate(step), "phase": rate.get_phase_info(step)["name"]} for step in range(1, 31)
+    ]
+    assert rate(3) == 5e-4, "the peak of three phases where the recipe gives none"
+    assert rate(30) == pytest.approx(1e-6)

@@ -47,11 +47,30 @@ def test_cuts_cover_the_step_within_the_budget_at_the_least_cost(
     assert cost(lengths, parts, overhead) == min(cost(lengths, ways, overhead) for ways in every if allowed(ways))
 
 
+@given(LENGTHS, st.integers(1, 300), st.integers(1, 80))
+def test_flat_cuts_are_as_few_as_the_budget_allows_and_even(lengths: list[int], budget: int, overhead: int) -> None:
+    parts = cut(lengths, budget, overhead, padded=False)
+    assert [length for part in parts for length in lengths[part]] == lengths
+    count = len(lengths)
+    every = []
+    for cuts in range(count):
+        for inner in combinations(range(1, count), cuts):
+            ways = [slice(a, b) for a, b in pairwise([0, *inner, count])]
+            if all(len(lengths[way]) == 1 or sum(lengths[way]) <= budget for way in ways):
+                every.append(ways)
+    fewest = min(len(ways) for ways in every)
+    assert len(parts) == fewest
+    evenness = min(sum(sum(lengths[way]) ** 2 for way in ways) for ways in every if len(ways) == fewest)
+    assert sum(sum(lengths[part]) ** 2 for part in parts) == evenness
+
+
 def test_cuts_can_be_forced() -> None:
     lengths = [10] * 8
     assert len(cut(lengths, 80, 10**6)) == 1
     assert len(cut(lengths, 10, 0)) == 8
     assert [part.stop - part.start for part in cut(lengths, 20, 1)] == [2, 2, 2, 2]
+    assert len(cut(lengths, 80, 1, padded=False)) == 1
+    assert len(cut(lengths, 80, 0, padded=False)) == 8
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5))
@@ -95,8 +114,8 @@ def test_the_first_label_is_not_counted() -> None:
 def test_a_step_is_the_same_whatever_the_micro_batches() -> None:
     rows = examples(20)
     measured = [measure_language(row) for row in rows]
-    whole = Steps(rows, measured, (10, 4, 7), collate, (10**6, 10**6))
-    single = Steps(rows, measured, (10, 4, 7), collate, (1, 0))
+    whole = Steps(rows, measured, (10, 4, 7), collate, (10**6, 10**6, True))
+    single = Steps(rows, measured, (10, 4, 7), collate, (1, 0, True))
     assert len(whole) == 10
     for index in range(10):
         one, many = whole[index], single[index]

@@ -17,7 +17,8 @@ import torch
 
 from luthier.engine import checkpoints
 from luthier.engine.batches import rows_of_step
-from luthier.engine.schedules import learning_rate
+from luthier.engine.guards import GuardSettings
+from luthier.engine.schedules import Schedule
 from luthier.engine.trainer import FitSettings, Material, fit
 from luthier.errors import StageError, UserError
 from luthier.run.progress import Silent
@@ -69,15 +70,13 @@ def test_the_trainer_equals_a_plain_loop(base: Path, tmp_path: Path) -> None:
         summed, count = loss_sum(plain, batch)
         (summed / count).backward()
         torch.nn.utils.clip_grad_norm_(moved, 0.5)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, made.steps, "cosine", 5e-3, 2)
+        optimizer.param_groups[0]["lr"] = Schedule(made.steps, 5e-3, "cosine", 2)(step)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(summed.detach() / count))
     told = step_lines(tmp_path)
     assert [line["loss"] for line in told] == pytest.approx(losses, abs=2e-6)
-    assert [line["learning_rate"] for line in told] == [
-        learning_rate(step, 6, "cosine", 5e-3, 2) for step in range(1, 7)
-    ]
+    assert [line["learning_rate"] for line in told] == [Schedule(6, 5e-3, "cosine", 2)(step) for step in range(1, 7)]
     assert [line["phase"] for line in told] == ["warmup"] * 2 + ["cosine"] * 4
     for (name, value), one in zip(weights(model).items(), moved, strict=True):
         torch.testing.assert_close(value, one.detach(), atol=1e-5, rtol=0, msg=name)
@@ -184,6 +183,25 @@ def test_killed_at_random_steps_it_ends_with_the_same_bytes(base: Path, tmp_path
     assert timeless[0] == timeless[1], "every step once, with the same numbers"
 
 
+def test_killed_while_it_writes_a_checkpoint_it_ends_with_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"warmup": 2, "checkpoint_every": 2, "keep_checkpoints": 2}
+    undisturbed = model_at(base)
+    train(undisturbed, tmp_path / "a", **settings)
+    for first in (2, 5):
+        child = in_child(base, tmp_path / "b", 0.0)
+        wait_for(tmp_path / "b", first)
+        patience = time.monotonic() + 60
+        while not any((tmp_path / "b").glob(".writing-*-checkpoint-*")) and time.monotonic() < patience:
+            time.sleep(0.0002)
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        assert any((tmp_path / "b").glob(".writing-*")), "it was not killed in the middle of writing"
+    resumed = model_at(base)
+    train(resumed, tmp_path / "b", **settings)
+    assert adapter_bytes(resumed, tmp_path / "1") == adapter_bytes(undisturbed, tmp_path / "2")
+    assert not any((tmp_path / "b").glob(".writing-*"))
+
+
 def test_dropout_depends_on_seed_and_step_alone(base: Path, tmp_path: Path) -> None:
     """The proof above can fail: with dropout, random numbers of another step give other bytes."""
     first, second = model_at(base, 0.3), model_at(base)
@@ -262,7 +280,8 @@ def test_nan_stops_before_the_step_and_loses_nothing(base: Path, tmp_path: Path)
     late = rows_of_step(5, 20, 4, 7)[1]
     rows[late] = Example("bad:1", [5] * 9, [-100] + [5] * 8)
     material = Material(rows, [], collate, poisoned)
-    chosen = FitSettings(batch_size=4, learning_rate=5e-3, checkpoint_every=3, token_budget=1)
+    guards = GuardSettings(on_nonfinite="stop")
+    chosen = FitSettings(batch_size=4, learning_rate=5e-3, checkpoint_every=3, token_budget=1, guards=guards)
     model = model_at(base)
     with pytest.raises(StageError, match="loss is nan at step 5, with learning rate") as told:
         fit(model, material, chosen, tmp_path, seed=7)

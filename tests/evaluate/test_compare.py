@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.errors import UserError
-from luthier.evaluate.compare import Measured, compare, compare_scores
+from luthier.evaluate.compare import compare, compare_scores
+from luthier.evaluate.entries import entries
+from luthier.evaluate.measured import Measured
 
 KEYS = ["base", "tuned", "difference", "ci95", "tests", "p_adjusted", "cohens_dz", "power", "minimum_detectable"]
 BASE = np.random.default_rng(0).random(40)
@@ -21,9 +23,10 @@ NOISE = BASE + np.random.default_rng(1).normal(0, 0.2, 40)
 def test_an_entry_has_the_keys_that_scripts_rely_on_and_is_json() -> None:
     entry = compare_scores(BASE, NOISE)
     assert list(entry)[: len(KEYS)] == KEYS
-    assert {"n", "verdict", "sentence", "items"} <= set(entry)
+    assert {"n", "verdict", "sentence", "items", "decided_by", "why", "cohens_dz_ci95", "cliffs_delta"} <= set(entry)
     assert set(entry["tests"]) == {"t", "wilcoxon", "bootstrap", "permutation"}
-    for one in (entry, compare_scores([1], [2]), compare_scores([1] * 12, [2] * 12)):
+    assert set(compare_scores([1, 0] * 8, [1] * 16)["tests"]) == {*entry["tests"], "mcnemar"}
+    for one in (entry, compare_scores([1], [2]), compare_scores([1] * 12, [2] * 12), compare_scores([0], [1])):
         json.dumps(one, allow_nan=False)
 
 
@@ -89,17 +92,46 @@ def test_the_same_seed_gives_the_same_entry() -> None:
     assert compare_scores(BASE, NOISE, seed=4) != compare_scores(BASE, NOISE, seed=5)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40), st.booleans())
+def test_swapping_mirrors_right_or_wrong_and_groups(pairs: list[tuple[bool, bool]], grouped: bool) -> None:
+    base, tuned = [float(one) for one, _ in pairs], [float(other) for _, other in pairs]
+    groups = [place // 2 for place in range(len(pairs))] if grouped else None
+    there, back = compare_scores(base, tuned, groups), compare_scores(tuned, base, groups)
+    assert there["decided_by"] == ("permutation" if grouped else "mcnemar")
+    for key in ("difference", "difference_items", "cliffs_delta"):
+        assert back[key] == pytest.approx(-there[key], abs=1e-12)
+    assert back["p"] == pytest.approx(there["p"], rel=1e-9)
+    if there["ci95"] is not None:
+        assert back["ci95"] == pytest.approx([-there["ci95"][1], -there["ci95"][0]], abs=1e-9)
+    if there["cohens_dz_ci95"] is not None:
+        low, high = there["cohens_dz_ci95"]
+        assert back["cohens_dz_ci95"] == pytest.approx([-high, -low], abs=1e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(10, 40), st.floats(0.0, 0.6))
+def test_a_verdict_and_its_interval_never_contradict_each_other(seed: int, count: int, shift: float) -> None:
+    random = np.random.default_rng(seed)
+    entry = compare_scores(random.normal(0, 1, count), random.normal(shift, 1, count))
+    low, high = entry["ci95"]
+    if entry["verdict"] in ("improved", "worse"):
+        assert low > 0 or high < 0
+    elif entry["tests"]["permutation"] < 0.049:
+        assert low <= 0.01 * (high - low)  # an interval that leaves out 0 is only passed over at the very edge
+        assert high >= -0.01 * (high - low)
+
+
 def test_no_difference_is_called_one_in_about_one_case_of_twenty() -> None:
-    """200 nulls of 20 pairs: 5 % are 10; more than 19 would be seen in one of 200 such tests. Intervals cover 95 %."""
+    """400 nulls of 20 pairs, as columns of one comparison: 5 % are 20; more than 33 would be seen once in 500 times."""
     random = np.random.default_rng(20)
-    called = covered = 0
-    for seed in range(200):
-        one = Measured("score", random.normal(0, 1, 20).tolist(), random.normal(0, 1, 20).tolist())
-        entry = compare({"score": one}, "score", seed, resamples=499)["metrics"]["score"]
-        called += entry["verdict"] in ("improved", "worse")
-        covered += entry["ci95"][0] <= 0 <= entry["ci95"][1]
-    assert 2 <= called <= 19
-    assert covered >= 180
+    base, tuned = random.normal(0, 1, (2, 400, 20))
+    measured = {str(at): Measured(str(at), base[at].tolist(), tuned[at].tolist()) for at in range(400)}
+    found = entries(measured, seed=0, resamples=999).values()
+    called = sum(one["p"] < 0.05 for one in found)
+    covered = sum(one["ci95"][0] <= 0 <= one["ci95"][1] for one in found)
+    assert 7 <= called <= 33
+    assert covered >= 367
 
 
 def several(**tuned: np.ndarray) -> dict[str, Measured]:
@@ -133,6 +165,27 @@ def test_p_values_are_corrected_for_the_number_of_metrics() -> None:
     assert alone["p_adjusted"] < 0.05 < beside["p_adjusted"]
     assert beside["p_adjusted"] == pytest.approx(10 * alone["p_adjusted"])
     assert (alone["verdict"], beside["verdict"]) == ("improved", "no evidence")
+
+
+def test_exploratory_metrics_are_corrected_over_all_and_decide_nothing() -> None:
+    measured = several(main=BETTER, guard=NOISE, other=WORSE)
+    declared = compare(measured, "main", secondary=["guard", "not measured"])
+    roles = {name: entry["role"] for name, entry in declared["metrics"].items()}
+    assert roles == {"main": "primary", "guard": "secondary", "other": "exploratory"}
+    assert (declared["verdict"], declared["metrics"]["other"]["verdict"]) == ("improved", "worse")
+    assert declared["correction"] == "Holm over 2 declared metrics; over all 3 for the exploratory ones"
+    assert declared["metrics"]["main"]["p_adjusted"] == pytest.approx(2 * declared["metrics"]["main"]["p"])
+    assert declared["metrics"]["other"]["p_adjusted"] == pytest.approx(3 * declared["metrics"]["other"]["p"])
+    assert compare(measured, "main")["verdict"] == "no evidence"  # all guard the primary one: `other` got worse
+
+
+def test_metrics_with_other_items_do_not_change_each_other() -> None:
+    shorter = Measured("short", BASE[:20].tolist(), NOISE[:20].tolist())
+    together = compare({**several(main=NOISE), "short": shorter}, "main")["metrics"]
+    for name, one in (*several(main=NOISE).items(), ("short", shorter)):
+        alone = compare({name: one}, name)["metrics"][name]
+        assert together[name]["tests"] == pytest.approx(alone["tests"], rel=1e-9)
+        assert together[name]["ci95"] == pytest.approx(alone["ci95"], rel=1e-9)
 
 
 def test_a_logarithm_is_told_as_what_people_read() -> None:

@@ -1,4 +1,4 @@
-"""The counting behind a comparison, held against scipy and statsmodels, and against cases done by hand."""
+"""The counting behind a comparison, held against scipy, statsmodels and published examples, and cases done by hand."""
 
 from __future__ import annotations
 
@@ -33,44 +33,43 @@ def test_tests_and_effects_equal_scipy_and_statsmodels(base: np.ndarray, tuned: 
     smallest = TTestPower().solve_power(nobs=count, alpha=0.05, power=0.8)
     assert entry["minimum_detectable_dz"] == pytest.approx(smallest, **close)
     assert entry["minimum_detectable"] == pytest.approx(smallest * differences.std(ddof=1), **close)
-    assert (entry["n"], entry["items"], entry["p_adjusted"]) == (count, count, entry["tests"]["permutation"])
+    assert (entry["n"], entry["items"]) == (count, count)
+    decisive = max(entry["tests"][name] for name in ("permutation", "bootstrap", "t"))
+    assert (entry["decided_by"], entry["p"], entry["p_adjusted"]) == ("permutation", decisive, decisive)
+    u = stats.mannwhitneyu(tuned, base).statistic
+    assert entry["cliffs_delta"] == pytest.approx(2 * u / count**2 - 1, **close)
 
 
-@pytest.mark.parametrize("count", [2, 5, 9, 12])
-def test_sign_flips_equal_the_exact_test_of_scipy(count: int) -> None:
-    differences = np.random.default_rng(count).normal(0.3, 1.0, count)
-    exact = stats.permutation_test(
-        (differences, np.zeros(count)),
-        lambda x, y, axis: (x - y).mean(axis=axis),
-        permutation_type="samples",
-        n_resamples=np.inf,
-        vectorized=True,
-    )
-    assert statistics.sign_flips(differences) == pytest.approx(exact.pvalue, **close)
+def test_the_interval_of_dz_equals_published_ones_and_the_noncentral_t() -> None:
+    # Kelley's MBESS, conf.limits.nct(ncp=2.83, df=126): 0.8337502 and 4.8153594.
+    low, high = statistics.dz_interval(2.83 / 127**0.5, 127)
+    assert (low * 127**0.5, high * 127**0.5) == pytest.approx((0.8337502, 4.8153594), abs=1e-6)
+    for dz, count in ((0.0, 5), (0.4, 20), (-1.3, 46), (0.02, 10_000), (6.0, 12)):
+        low, high = statistics.dz_interval(dz, count)
+        for bound, level in ((low, 0.975), (high, 0.025)):
+            assert stats.nct.cdf(dz * count**0.5, count - 1, bound * count**0.5) == pytest.approx(level, abs=1e-9)
+        assert statistics.dz_interval(-dz, count) == pytest.approx((-high, -low), abs=1e-9)
+    for dz, count in ((1e3, 2), (1e6, 50), (80.0, 3)):  # what scipy's noncentral t cannot do
+        low, high = statistics.dz_interval(dz, count)
+        assert np.isfinite([low, high]).all()
+        assert low < dz < high
 
 
-def test_drawn_sign_flips_come_near_the_exact_ones_and_are_never_zero() -> None:
-    differences = np.random.default_rng(1).normal(0.4, 1.0, 16)
-    signs = 1 - 2 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)
-    exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9)
-    assert statistics.sign_flips(differences) == pytest.approx(exact, abs=0.01)
-    assert statistics.sign_flips(np.arange(1.0, 101.0)) == 1 / 10_000
+@pytest.mark.parametrize(
+    "differences", [[1, 1, -2, 3, 0, 4], [0.5, -0.5, 0.5, 2, 2, -1, 0, 0], [1, 2, 2], [-1, 0], [3, -1, 2, 5]]
+)
+def test_wilcoxon_with_ties_and_zeros_equals_scipy(differences: list[float]) -> None:
+    expected = stats.wilcoxon(differences).pvalue
+    assert statistics.wilcoxon(np.array(differences, dtype=float)) == pytest.approx(expected, **close)
+    many = np.array(differences * 6, dtype=float)
+    assert statistics.wilcoxon(many) == pytest.approx(stats.wilcoxon(many).pvalue, **close)
 
 
-@pytest.mark.parametrize(("base", "tuned"), CASES)
-def test_the_interval_equals_the_bca_of_scipy(base: np.ndarray, tuned: np.ndarray) -> None:
-    differences, seed = tuned - base, 5
-    level = statistics.widened_level(len(differences))
-    expected = stats.bootstrap(
-        (differences,), np.mean, n_resamples=999, confidence_level=level, method="BCa", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    found = statistics.bootstrap(differences, seed, 999)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), **close)
-
-
-def test_the_level_widens_for_small_samples_only() -> None:
-    assert statistics.widened_level(10_000) == pytest.approx(0.95, abs=1e-3)
-    assert 0.95 < statistics.widened_level(46) < statistics.widened_level(12) < 1
+def test_cliffs_delta_by_hand() -> None:
+    # 2 > 1; 2 < 3; 4 > 1; 4 > 3: three wins and a loss of four.
+    assert statistics.cliffs_delta(np.array([1.0, 3.0]), np.array([2.0, 4.0])) == pytest.approx(0.5)
+    assert statistics.cliffs_delta(np.ones(4), np.ones(4)) == 0.0
+    assert statistics.cliffs_delta(np.zeros(4), np.ones(4)) == 1.0
 
 
 def test_holm_on_a_case_by_hand() -> None:
@@ -90,6 +89,8 @@ def test_groups_become_units_of_equal_weight() -> None:
     pairs = statistics.pair([1, 2, 3, 10], [2, 4, 6, 10], ["a", "a", "a", None])
     assert pairs.differences.tolist() == [2.0, 0.0]
     assert pairs.items == 4
+    entry = compare_scores([1, 2, 3, 10], [2, 4, 6, 10], ["a", "a", "a", None])
+    assert (entry["difference"], entry["difference_items"]) == (1.0, 1.5)
     assert len(statistics.pair([1, 2, 3], [1, 2, 3], [None, None, None]).base) == 3
 
 

@@ -47,6 +47,63 @@ def test_rouge(name: str, answer: str, reference: str, expected: tuple[float, ..
     assert (scored.details["precision"], scored.details["recall"], scored.value) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "reference", "expected"),
+    [
+        # The vectors of rouge-score's own tests: precision, recall, F1.
+        ("rouge1", "testing", "testing one two", (1, 1 / 3, 1 / 2)),
+        ("rouge2", "testing one", "testing one two", (1, 1 / 2, 2 / 3)),
+        ("rougeL", "testing one", "testing one two", (1, 2 / 3, 4 / 5)),
+        ("rougeL", "testing two", "testing one two", (1, 2 / 3, 4 / 5)),
+        ("rouge1", "text first", "first text", (1, 1, 1)),
+        ("rouge2", "text first", "first text", (0, 0, 0)),
+        ("rougeL", "text first", "first text", (0.5, 0.5, 0.5)),
+        ("rougeLsum", "w1 w2 w6 w7 w8\nw1 w3 w8 w9 w5", "w1 w2 w3 w4 w5", (0.4, 0.8, 1.6 / 3)),
+        ("rougeLsum", "Second sentence.\nFirst Sentence.", "First sentence.\nSecond Sentence.", (1, 1, 1)),
+        *((name, "", "testing one two", (0, 0, 0)) for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")),
+        ("rougeLsum", "/", "w1 w2 w3 w4 w5", (0, 0, 0)),
+    ],
+)
+def test_rouge_on_the_vectors_of_its_reference(
+    name: str, answer: str, reference: str, expected: tuple[float, ...]
+) -> None:
+    scored = one(name, answer, reference)
+    assert (scored.details["precision"], scored.details["recall"], scored.value) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("answers", "references", "expected"),
+    [
+        # The vectors of sacrebleu's own tests whose value does not hang on beta.
+        (["a"], ["a"], 100.0),
+        ([""], ["reference"], 0.0),
+        (["a b c"], ["a b c"], 100.0),
+        (["a b c"], ["abc"], 100.0),
+        ([""], ["c"], 0.0),
+        (["a", "b"], ["a", "c"], 50.0),
+        (["aa"], ["ab"], 25.0),
+        (["abcdefg"], ["hijklmnop"], 0.0),
+        (["Niemand hat die Absicht, eine Mauer zu errichten"],) * 2 + (100.0,),
+    ],
+)
+def test_chrf_on_the_vectors_of_its_reference(answers: list[str], references: list[str], expected: float) -> None:
+    items = [Item(*pair) for pair in zip(answers, references, strict=True)]
+    assert score_corpus(items, "chrf", "latin")["value"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_bleu_and_meteor_on_the_vectors_of_their_references() -> None:
+    # sacrebleu: three empty answers are 0, an equal sentence is 100; its tokenizers 13a and intl are ours by script.
+    references = ["The dog bit the man.", "It was not unexpected.", "The man bit him first."]
+    for script in ("latin", "unicode"):
+        empty = score_corpus([Item("", reference) for reference in references], "bleu", script)
+        assert empty["value"] == 0.0
+        equal = score_corpus([Item(reference, reference) for reference in references], "bleu", script)
+        assert equal["value"] == pytest.approx(100)
+    assert score_corpus([Item("this is a fest", "this is a test")], "bleu", "latin")["precisions"][0] == 75.0
+    # nltk: no word in common is 0, and not a division by zero.
+    assert one("meteor", "non matching hypothesis", "this is a cat").value == 0.0
+
+
 def test_rouge_lsum_splits_sentences_where_rouge_l_does_not() -> None:
     swapped = ("A first. B second.", "B second. A first.")
     assert one("rougeLsum", *swapped).value == 1.0

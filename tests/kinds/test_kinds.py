@@ -8,22 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from luthier import kinds
 from luthier.errors import UserError
+from luthier.evaluate import evidence
 from luthier.kinds import kind_named
+from luthier.serve import load
 from tests import tiny
 
 
-def test_the_causal_kind_has_its_four_parts() -> None:
-    kind = kind_named("causal-lm")
-    assert kind.name == "causal-lm"
+@pytest.mark.parametrize("name", ["causal-lm", "embedding"])
+def test_a_kind_has_its_four_parts(name: str) -> None:
+    kind = kind_named(name)
+    assert kind.name == name
     for part, functions in {
-        kind.rows: ("encode", "prompts", "text_lengths", "end_ids", "prove_mask"),
-        kind.model: ("load_base", "load_tokenizer"),
-        kind.learn: ("collate", "loss_sum"),
+        kind.rows: ("encode", "trained_on", "prompts", "text_lengths", "end_ids", "prove_mask"),
+        kind.model: ("load_base", "load_tokenizer", "embedder"),
+        kind.learn: ("material", "measure", "pads"),
     }.items():
         assert all(callable(getattr(part, name)) for name in functions)
     assert kind.primary_metric in kind.higher_is_better
-    assert kind.higher_is_better["perplexity"] is False
+    assert kind.score.EVIDENCE in evidence.TABLE
+    assert kind.model.GIVES in load.DOORS
+
+
+def test_directions_of_metrics() -> None:
+    assert kind_named("causal-lm").higher_is_better["perplexity"] is False
+    assert all(kind_named("embedding").higher_is_better.values())
 
 
 def test_the_declared_metrics_are_those_that_are_counted() -> None:
@@ -32,10 +42,11 @@ def test_the_declared_metrics_are_those_that_are_counted() -> None:
     assert set(kind_named("causal-lm").higher_is_better) == set(METRICS)
 
 
-def test_a_kind_that_is_not_here_yet_says_so() -> None:
-    with pytest.raises(UserError, match="'embedding' is not here yet") as error:
-        kind_named("embedding")
-    assert "causal-lm" in error.value.remedy
+def test_a_kind_that_is_not_here_yet_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kinds.TABLE, "reranker", "luthier.kinds.reranker:KIND")
+    with pytest.raises(UserError, match="'reranker' is not here yet") as error:
+        kind_named("reranker")
+    assert "causal-lm, embedding" in error.value.remedy
 
 
 def test_an_unknown_kind_suggests() -> None:

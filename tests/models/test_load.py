@@ -121,10 +121,39 @@ def test_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bfloat16" in told.value.remedy
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(load, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(load, "_cpu_gains_from_bfloat16", lambda: True)
     assert pick_dtype("auto") is torch.bfloat16 and pick_dtype("auto", "full") is torch.float32
-    monkeypatch.setattr(load, "_cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(load, "_cpu_gains_from_bfloat16", lambda: False)
     assert pick_dtype("auto") is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("native", "bfloat16", "gains"), [(True, 2e12, True), (True, 1e11, False), (False, 2e12, False)]
+)
+def test_bfloat16_where_it_is_native_and_quicker(
+    monkeypatch: pytest.MonkeyPatch, native: bool, bfloat16: float, gains: bool
+) -> None:
+    from luthier.models import rate
+
+    rates = {torch.float32: 1e12, torch.bfloat16: bfloat16}
+    monkeypatch.setattr(load, "_cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(rate, "matmul_rate", lambda device, dtype: rates[dtype])
+    assert load._cpu_gains_from_bfloat16.__wrapped__() is gains
+
+
+def test_a_precision_that_is_emulated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "device_type", lambda: "cpu")
+    monkeypatch.setattr(load, "_cpu_has_bfloat16", lambda: False)
+    for name in ("bfloat16", "float16"):
+        with pytest.raises(UserError, match=f"{name} was asked for.*no instructions") as told:
+            load.check_dtype(name)
+        assert told.value.place == "model.dtype"
+    load.check_dtype("auto")
+    load.check_dtype("float32")
+    monkeypatch.setattr(load, "_cpu_has_bfloat16", lambda: True)
+    load.check_dtype("bfloat16")
+    monkeypatch.setattr(load, "device_type", lambda: "cuda")
+    load.check_dtype("float16")
 
 
 def test_local_files_hold_the_weights(llama: Path) -> None:

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from luthier.errors import UserError, UserErrors
+from luthier.recipe.keys import all_keys
 from luthier.recipe.load import load_recipe
 
+# The outermost sections that are off unless a recipe has them.
+_OFF = [name for name, key in all_keys().items() if key.sections and key.field.default is None]
+OFF = [name for name in _OFF if not any(name.startswith(f"{other}.") for other in _OFF)]
 MINIMAL = "name: demo\ndata:\n  source: rows.jsonl\n"
 
 Failing = Callable[..., tuple[UserError, ...]]

@@ -53,6 +53,12 @@ def load(text: str) -> Loaded:
         ("warmup_steps: 5", "training.schedule.warmup", 5),
         ("lr_scheduler_type: linear", "training.schedule.name", "linear"),
         ("lr_scheduler: constant_with_warmup", "training.schedule.name", "constant"),
+        ("lr_scheduler_type: cosine_with_min_lr", "training.schedule.name", "cosine"),
+        ("lr_scheduler_type: warmup_stable_decay", "training.schedule.name", "warmup-stable-decay"),
+        ("lr_scheduler_type: polynomial", "training.schedule.name", "polynomial"),
+        ("lr_scheduler_type: reduce_lr_on_plateau", "training.schedule.name", "plateau"),
+        ("cosine_min_lr_ratio: 0.1", "training.schedule.floor", 0.1),
+        ("pct_start: 0.2\ntraining: {schedule: {name: one-cycle}}", "training.schedule.rise", 0.2),
         ("weight_decay: 0.1", "training.weight_decay", 0.1),
         ("max_grad_norm: 0.5", "training.max_grad_norm", 0.5),
         ("per_device_train_batch_size: 4", "training.batch_size", 4),
@@ -120,7 +126,7 @@ def test_micro_batches_times_accumulation_is_the_batch(name: str) -> None:
         ("warmup_ratio: 0.1", "'warmup_ratio' has no counterpart here."),
         ("training: {warmup_ratio: 0.1}", "'warmup_ratio' has no counterpart here."),
         ("val_size: 200", "val_size (data.split.validation) must be a number of at least 0 and below 1, not 200."),
-        ("lr_scheduler_type: polynomial", "lr_scheduler_type (training.schedule.name) must be one of"),
+        ("lr_scheduler_type: inverse_sqrt", "lr_scheduler_type (training.schedule.name) must be one of"),
     ],
 )  # fmt: skip
 def test_contradictions_and_names_without_counterpart(failing: Failing, lines: str, problem: str) -> None:

@@ -43,7 +43,7 @@ EXPECTED = [
     (11, "'learning_rat' is not a key of training.", "Did you mean 'learning_rate'?"),
     (12, "training.epochs must be a number above 0, not true.", "It means: passes"),
     (13, "training.batch_size must be a whole number of at least 1, not [8].", "It means: examples"),
-    (14, "training.schedule.name must be one of constant, linear or cosine, not 'cosin'.", "Did you mean 'cosine'?"),
+    (14, "training.schedule.name must be one of constant, linear, cosine, polynomial,", "Did you mean 'cosine'?"),
     (15, "training.schedule.warmup must be a whole number of at least 0, not 2.5.", "It means: optimizer steps"),
     (16, "'lora_r' is not a key of training.", "It is adapter.r here."),
     (17, "'seed' is not a key of training.", "It belongs at the top level: write seed."),
@@ -94,7 +94,7 @@ def test_no_error_speaks_the_language_of_the_validator(failing: Failing) -> None
         (MINIMAL + "training: {epochs: .inf}\n", "recipe.yaml:4", "a number above 0, not .inf.", "It means"),
         (MINIMAL + "training: {epochs: 1e999}\n", "recipe.yaml:4", "a number above 0, not 1e999.", "It means"),
         (MINIMAL + "  augment: on\n", "recipe.yaml:4", "data.augment.target is missing.", "Add it"),
-        (MINIMAL + "  augment: 7\n", "recipe.yaml:4", "a section with the keys method, target, or off, not 7.", ""),
+        (MINIMAL + "  augment: 7\n", "recipe.yaml:4", "a section with the keys method, target, similarity, template, or off, not 7.", ""),
         (MINIMAL + "training: {lr: 7}\n", "recipe.yaml:4", "lr (training.learning_rate) must be", "It means"),
     ],
 )

@@ -16,6 +16,8 @@ from luthier.recipe.keys import all_keys, children
 from luthier.recipe.load import load_recipe
 from luthier.recipe.schema import Recipe
 
+from .conftest import OFF
+
 
 @dataclass
 class Look:
@@ -64,7 +66,26 @@ def test_everything_else_has_its_default() -> None:
 def test_layouts_of_embeddings(form: str) -> None:
     recipe = loaded(draft(Look(format=form, columns=["title", "label"], fields={}), Path("a.csv")))
     assert (recipe.kind, recipe.model.base) == ("embedding", "minilm")
-    assert recipe.data.split.stratify == "label"
+    assert (recipe.training.batch_size, recipe.training.learning_rate, recipe.adapter.share) == (64, 2e-3, 0.5)
+    assert recipe.training.steps is None
+    assert recipe.data.split.stratify == (None if form == "titles" else "label")
+    assert recipe.data.split.group == ("family" if form == "titles" else "group")
+
+
+def test_many_titles_are_trained_for_a_number_of_steps() -> None:
+    text = draft(Look(format="titles", columns=["title", "code"], fields={}, rows=2000, more=True), Path("a.csv"))
+    assert loaded(text).training.steps == 120
+    few = loaded(draft(Look(format="titles", columns=["title", "code"], fields={}, rows=300), Path("a.csv")))
+    assert (few.training.steps, few.training.schedule.warmup) == (None, 0)
+
+
+def test_a_draft_leaves_out_the_keys_of_other_kinds() -> None:
+    titles = draft(Look(format="titles", columns=["title", "code"], fields={}), Path("a.csv"))
+    questions = draft(Look(), Path("a.csv"))
+    assert "max_new_tokens" in questions
+    assert "hard_negatives" not in questions
+    assert "max_new_tokens" not in titles
+    assert "hard_negatives" in titles
 
 
 def test_a_recognised_group_stays() -> None:
@@ -82,10 +103,11 @@ def test_every_key_stands_there_with_its_description() -> None:
     lines = text.splitlines()
     assert lines[0] == "# 905 rows in a.csv, layout prompt-completion."
     for key in all_keys().values():
-        if key.parent not in ("data.augment", "training.early_stopping"):
+        if not key.dotted.startswith(tuple(f"{section}." for section in OFF)) and key.kind in ("", "causal-lm"):
             assert any(line.lstrip().startswith(f"{key.name}:") for line in lines), key.dotted
     sections = [line for number, line in enumerate(lines) if number and not lines[number - 1] and line]
-    assert len(sections) == sum(bool(all_keys()[name].sections) for name in children(""))
+    there = [all_keys()[name] for name in children("") if all_keys()[name].sections]
+    assert len(sections) == sum(key.kind in ("", "causal-lm") and not key.dotted.startswith(OFF) for key in there)
     assert all(line.startswith("# ") and line.endswith(".") for line in sections)
     assert "  # peak learning rate" in text
     assert yaml.safe_load(text)["training"]["learning_rate"] == 2e-4

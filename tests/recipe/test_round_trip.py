@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from luthier.recipe.fit import OFF_WORDS
 from luthier.recipe.keys import Key, all_keys, members
 from luthier.recipe.load import Loaded, digest, dump, load_recipe
+from luthier.recipe.pace import READ_BY
 from luthier.recipe.schema import Recipe
 
 WORDS = st.sampled_from(
@@ -106,9 +107,59 @@ def recipes(draw: st.DrawFn) -> dict[str, Any]:
             flat[dotted] = draw(values_of(key.field.annotation, key.field.metadata, key))
     if draw(st.booleans()):
         flat |= {f"data.split.{name}": share for name, share in draw(shares()).items()}
+    return agreeing(flat, draw)
+
+
+def agreeing(flat: dict[str, Any], draw: st.DrawFn) -> dict[str, Any]:
+    """Take out of the training what contradicts itself, as no recipe may."""
+    kind = flat.get("kind", "causal-lm")
+    flat = {dotted: value for dotted, value in flat.items() if not of_another_kind(dotted, kind)}
+    readers = {"training.margin": ("triplet",), "training.scale": ("auto", "multiple-negatives")}
+    for dotted, losses in readers.items():
+        if flat.get("training.loss", "auto") not in losses:
+            flat.pop(dotted, None)
+    if flat.get("adapter.method") in ("dora", "full"):
+        flat.pop("adapter.share", None)
+    if flat.get("data.augment.similarity"):
+        flat["data.augment.similarity"] = [draw(st.floats(0, 0.5)), draw(st.floats(0.5, 1, exclude_min=True))]
+    name = flat.get(f"{SCHEDULE}.name", "cosine")
+    unread = tuple(f"{SCHEDULE}.{key}" for key, shapes in READ_BY.items() if name not in shapes)
+    flat = {key: value for key, value in flat.items() if not key.startswith((*unread, f"{SCHEDULE}.phases."))}
+    if name == "three-phase" and draw(st.booleans()):
+        flat |= draw(phases(flat.get("training.learning_rate", 5e-4)))
+    if (flat.get("training.steps") or 10**9) <= flat.get(f"{SCHEDULE}.warmup", 0):
+        del flat[f"{SCHEDULE}.warmup"]
+    stopping = any(key.startswith("training.early_stopping.") for key in flat)
+    if stopping and (name == "plateau" or any(key.startswith(f"{SCHEDULE}.plateau.") for key in flat)):
+        flat["training.early_stopping.patience"] = flat.get(f"{SCHEDULE}.plateau.patience", 2) + draw(st.integers(0, 5))
+    order = flat.get("training.curriculum.order")
+    if order is not None:
+        flat["training.curriculum.order"] = list(dict.fromkeys(order))
     return flat
 
 
+def of_another_kind(dotted: str, kind: str) -> bool:
+    """Whether a key, or a section around it, is read by another kind alone."""
+    parts = dotted.split(".")
+    around = [all_keys()[".".join(parts[: end + 1])].field.json_schema_extra for end in range(len(parts))]
+    return any(isinstance(extra, dict) and extra.get("kind", kind) != kind for extra in around)
+
+
+@st.composite
+def phases(draw: st.DrawFn, peak: float) -> dict[str, Any]:
+    """Draw phases that follow each other: bounds that rise, rates that go on where the phase before ends."""
+    names = ("exploration", "exploitation", "refinement")
+    ends = sorted((draw(st.floats(0.01, 1.0)) * peak for _ in names), reverse=True)
+    drawn: dict[str, Any] = {}
+    for name, bound, start, end in zip(names, (0.25, 0.75, 1.0), (peak, *ends), ends, strict=False):
+        drawn |= {f"{SCHEDULE}.phases.{name}.until": bound, f"{SCHEDULE}.phases.{name}.end": end}
+        if draw(st.booleans()):
+            drawn[f"{SCHEDULE}.phases.{name}.start"] = start
+        drawn[f"{SCHEDULE}.phases.{name}.shape"] = draw(st.sampled_from(["linear", "cosine", "exponential"]))
+    return drawn if min(ends) > 0 else {}
+
+
+SCHEDULE = "training.schedule"
 SHARES = ("data.split.train", "data.split.validation", "data.split.test")
 
 

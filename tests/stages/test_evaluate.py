@@ -20,7 +20,10 @@ from luthier.run.progress import Advance, Silent
 from luthier.stages.evaluate import evaluate
 from tests import finished
 
-FILES = {"answers-base.jsonl", "answers-tuned.jsonl", "scores.jsonl", "metrics.json", "comparison.json"}
+FILES = {
+    *("answers-base.jsonl", "answers-tuned.jsonl", "scores.jsonl", "metrics.json"),
+    *("comparison.json", "breakdowns.json", "forgetting.json"),
+}
 
 
 def run(folder: RunFolder, **overrides: Any) -> Path:
@@ -55,7 +58,7 @@ def test_it_writes_its_files_and_they_agree(tmp_path: Path) -> None:
     assert [line["nll"] for line in base] != [line["nll"] for line in tuned]
     scores = list(read_jsonl(made / "scores.jsonl"))
     comparison, metrics = read_json(made / "comparison.json"), read_json(made / "metrics.json")
-    assert len(scores) == 12 * len(comparison["metrics"]) == 12 * 11
+    assert len(scores) == 12 * len(comparison["metrics"]) == 12 * 12
     for line in scores:
         assert line["difference"] == pytest.approx(line["tuned"] - line["base"])
         assert ("flip" in line) == (line["metric"] == "rougeL")
@@ -66,6 +69,15 @@ def test_it_writes_its_files_and_they_agree(tmp_path: Path) -> None:
     entry = comparison["metrics"]["perplexity"]
     assert (entry["n"], entry["items"], entry["higher_is_better"]) == (6, 12, False)
     assert comparison["primary"] == "rougeL"
+    assert comparison["secondary"] == ["bleu", "perplexity"]
+    assert {name for name, one in comparison["metrics"].items() if one["role"] == "exploratory"} >= {"rouge1", "chrf"}
+    assert comparison["metrics"]["exact_match"]["decided_by"] == "permutation"  # items in groups: no McNemar
+    bleu = comparison["metrics"]["bleu"]
+    for who in ("base", "tuned"):  # the corpus score, not the mean over items
+        assert bleu[who] == pytest.approx(metrics["metrics"]["bleu"][who]["value"], rel=1e-9)
+    lengths = read_json(made / "breakdowns.json")["question_length"]
+    assert sum(cell["items"] for cell in lengths) == 12
+    assert all(cell["small"] for cell in lengths)
     assert comparison["verdict"] in ("improved", "worse", "no evidence", "too few examples")
 
 
@@ -138,6 +150,28 @@ def test_chosen_metrics_and_the_primary_among_them(tmp_path: Path) -> None:
     comparison = read_json(made / "comparison.json")
     assert set(comparison["metrics"]) == {"perplexity", "chrf"}
     assert comparison["primary"] == "perplexity"
+
+
+def test_declared_roles_decide_which_metric_speaks(tmp_path: Path) -> None:
+    made = run(finished.make(tmp_path, rows=4), primary="chrf", secondary=["token_f1"])
+    comparison = read_json(made / "comparison.json")
+    roles = {name: one["role"] for name, one in comparison["metrics"].items() if one["role"] != "exploratory"}
+    assert roles == {"chrf": "primary", "token_f1": "secondary"}
+    flipped = {line["metric"] for line in read_jsonl(made / "scores.jsonl") if "flip" in line}
+    assert flipped == {"chrf"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        ({"primary": "rouge9"}, "evaluation.primary"),
+        ({"metrics": ["chrf", "rougeL"], "secondary": ["bleu"]}, "evaluation.secondary"),
+    ],
+)
+def test_a_declared_metric_that_is_not_measured_is_told(tmp_path: Path, settings: dict, place: str) -> None:
+    with pytest.raises(UserError, match="not measured") as raised:
+        run(finished.make(tmp_path, rows=2), **settings)
+    assert raised.value.place == place
 
 
 def test_plain_text_is_measured_by_perplexity_alone(tmp_path: Path) -> None:

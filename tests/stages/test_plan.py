@@ -10,7 +10,7 @@ import pytest
 
 from luthier.data.rows import Row
 from luthier.errors import GateError, UserError
-from luthier.models import rate
+from luthier.models import activations, rate
 from luthier.recipe.schema import Recipe
 from luthier.run.atomic import read_json, write_jsonl
 from luthier.run.folder import RunFolder
@@ -95,11 +95,11 @@ def test_what_is_planned_is_what_the_trainer_is_given(llama: Path) -> None:
     tokenizer, _ = kind.model.load_tokenizer(resolve(str(llama)))
     encoded = kind.rows.encode(rows(22), tokenizer, 128)
     measured = [measure_language(example) for example in encoded.examples]
-    batches = Steps(encoded.examples, measured, (7, 4, planned.seed), lambda part: part, FitSettings().micro("cpu"))
+    batches = Steps(
+        encoded.examples, measured, (7, 4, planned.seed), lambda part: part, FitSettings().micro("cpu", padded=False)
+    )
     largest = max(
-        len(part) * max(len(one.input_ids) for one in part)
-        for step in range(7)
-        for part in batches[step]["micro_batches"]
+        sum(len(one.input_ids) for one in part) for step in range(7) for part in batches[step]["micro_batches"]
     )
     assert told["steps"] == 7 and told["micro_batch"]["tokens"] == largest
 
@@ -136,7 +136,7 @@ def test_mpnet_stops_unless_allowed(allow: bool, trainable: int | None) -> None:
 
 
 def test_too_little_memory_and_too_long_rows_are_noted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_machine_memory", lambda device: 0.5)
+    monkeypatch.setattr(activations, "machine_memory", lambda device: 0.5)
     notes = make_plan(recipe(llama, data={"source": "q.jsonl", "max_length": 4096}), rows(8))["notes"]
     assert any("this machine has 0.5 GiB" in note for note in notes)
     assert any("reads 512 tokens at most" in note for note in notes)
@@ -153,3 +153,17 @@ def test_qlora_without_a_device_is_noted(llama: Path, monkeypatch: pytest.Monkey
 def test_no_rows(llama: Path) -> None:
     with pytest.raises(UserError, match="no rows to train on"):
         make_plan(recipe(llama), [])
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"schedule": {"warmup": 500}}, "not shorter than the training"),
+        ({"schedule": {"name": "one-cycle", "rise": 0.001}}, "no step to rise"),
+        ({"curriculum": {"by": "difficulty"}}, "have no field 'difficulty'"),
+        ({"schedule": {"name": "plateau"}}, "no validation rows"),
+    ],
+)
+def test_what_training_would_refuse_is_refused_before(llama: Path, training: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make_plan(recipe(llama, training={"epochs": 2, **training}), rows(8))

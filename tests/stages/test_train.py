@@ -64,6 +64,10 @@ def test_it_leaves_a_proven_adapter_that_peft_loads(base: Path, tmp_path: Path) 
     assert 0 < told["trainable"] < told["total"]
     assert told["rows"] == {"train": 12, "validation": 4}
     assert {"seconds", "tokens_per_second", "best_step", "best_validation_loss", "notes"} <= set(told)
+    path = told["path"]
+    assert (path["batches"], path["loss"], path["lora"]) == ("flat", "frozen head", {"lean": 14, "peft": 0})
+    assert path["blocks"] == {"norms": 5, "gated": 2, "compiled": False}
+    assert path["activation_checkpointing"]["on"] is False and path["threads"]["used"] == usable_cores()
     losses = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert losses[-2]["loss"] < losses[0]["loss"]
     plain = AutoModelForCausalLM.from_pretrained(base)
@@ -88,6 +92,30 @@ def test_the_adapter_is_the_same_twice_and_resumed(base: Path, tmp_path: Path) -
         train(recipe(base), one, Silent())
         assert weights.stat().st_ino != number
     assert content == {name: (one.adapter / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "falcon"])
+def test_too_little_memory_recomputes_activations_to_the_same_adapter(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    from luthier.models import activations
+
+    base = make(architecture, tmp_path / "base")
+    one, two = prepared(tmp_path / "1"), prepared(tmp_path / "2")
+    train(recipe(base), one, Silent())
+    recomputed: list[int] = []
+    own = torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", lambda *a, **k: recomputed.append(1) or own(*a, **k))
+    monkeypatch.setattr(activations, "machine_memory", lambda device: 5e-4)
+    train(recipe(base), two, Silent())
+    told = read_json(two.train_report)["path"]["activation_checkpointing"]
+    assert told["on"] is True and told["needed"] > told["there"]
+    wanted, made = (load_file(run.adapter / "adapter_model.safetensors") for run in (one, two))
+    for name, value in made.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-5)
+    assert not read_json(one.train_report)["path"]["activation_checkpointing"]["on"]
 
 
 def test_full_training_leaves_a_whole_model(base: Path, tmp_path: Path) -> None:
@@ -132,7 +160,9 @@ def test_a_broken_base_stops_at_step_one(tmp_path: Path) -> None:
 
 def test_a_warmup_as_long_as_the_training_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="warm-up"):
-        train(recipe(base, training={"schedule": {"warmup": 6}}), prepared(tmp_path), Silent())
+        train(
+            recipe(base, training={"steps": None, "epochs": 2, "schedule": {"warmup": 6}}), prepared(tmp_path), Silent()
+        )
 
 
 def test_float16_cannot_train_a_whole_model(base: Path) -> None:
@@ -145,11 +175,147 @@ def test_every_training_key_reaches_the_engine(base: Path) -> None:
     changes: dict[str, Any] = {
         "epochs": 7, "steps": 8, "batch_size": 2, "learning_rate": 0.5, "max_grad_norm": 0.25, "weight_decay": 0.125,
         "checkpoint_every": 11, "keep_checkpoints": 4, "schedule": {"name": "linear", "warmup": 3},
-        "early_stopping": {"patience": 5, "threshold": 0.5},
+        "early_stopping": {"patience": 5, "threshold": 0.5}, "curriculum": {"by": "length"}, "compile": True,
+        "guards": None,
     }  # fmt: skip
     assert set(changes) == set(recipe(base).training.model_dump())
     for key, value in changes.items():
         assert fit_settings(recipe(base, training={key: value}), torch.float32) != plain, key
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("on_nonfinite", "return"), ("on_spike", "stop"), ("returns", 7), ("factor", 0.25)]
+)
+def test_every_key_of_the_guards_reaches_the_engine(key: str, value: Any, base: Path) -> None:
+    settings = fit_settings(recipe(base, training={"guards": {key: value}}), torch.float32).guards
+    assert settings is not None
+    assert getattr(settings, key) == value
+
+
+STEERED: list[tuple[str, dict[str, Any]]] = [
+    ("schedule", {"name": "cosine", "warmup": 2}),
+    ("schedule", {"name": "cosine", "floor": 0.25}),
+    ("schedule", {"name": "polynomial", "power": 3}),
+    ("schedule", {"name": "warmup-stable-decay", "decay": 0.4}),
+    ("schedule", {"name": "one-cycle", "rise": 0.4}),
+    ("schedule", {"name": "three-phase", "phases": {"exploration": {"until": 0.4}}}),
+    ("schedule", {"name": "three-phase", "phases": {"exploitation": {"start": 0.004, "end": 0.003}}}),
+    ("schedule", {"name": "three-phase", "phases": {"refinement": {"shape": "linear"}}}),
+    *[("schedule", {"plateau": {key: value}}) for key, value in {
+        "patience": 7, "threshold": 0.5, "factor": 0.75, "cooldown": 3, "floor": 0.5, "smoothing": 0.75,
+    }.items()],
+    ("curriculum", {"by": "loss"}),
+    ("curriculum", {"by": "length", "pacing": "step"}),
+    ("curriculum", {"by": "length", "start": 0.75}),
+    ("curriculum", {"by": "length", "until": 0.75}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "values"), STEERED)
+def test_every_key_of_schedule_and_curriculum_reaches_the_engine(
+    base: Path, section: str, values: dict[str, Any]
+) -> None:
+    """The rates of a run, or the settings of what stands on top, differ from those without the last key."""
+
+    def seen(given: dict[str, Any]) -> Any:
+        settings = fit_settings(recipe(base, training={section: given}), torch.float32)
+        return settings.schedule_over(40).table(), settings.plateau, settings.curriculum
+
+    name = {key: value for key, value in values.items() if key in ("name", "by")}
+    without = (
+        {"by": "length"} if values == {"by": "loss"} else {**name, **({"plateau": {}} if "plateau" in values else {})}
+    )
+    assert seen(values) != seen(without)
+
+
+def marked(folder: Path, difficulties: list[Any]) -> RunFolder:
+    """A run whose rows have a difficulty."""
+    run = prepared(folder, rows=len(difficulties))
+    lines = [json.loads(line) for line in run.rows("train").read_text().splitlines()]
+    write_jsonl(
+        run.rows("train"),
+        [{**line, "labels": {"difficulty": one}} for line, one in zip(lines, difficulties, strict=True)],
+    )
+    return run
+
+
+def order_seen(monkeypatch: pytest.MonkeyPatch, base: Path, run: RunFolder, **training: Any) -> list[list[str]]:
+    """Train, and return the ids of the rows of each step."""
+    from luthier.engine.batches import Steps
+
+    seen: list[list[str]] = []
+    plain = Steps.__getitem__
+
+    def watched(self: Steps, index: int) -> Any:
+        batch = plain(self, index)
+        seen.append([name for part in batch["ids"] for name in part])
+        return batch
+
+    monkeypatch.setattr(Steps, "__getitem__", watched)
+    train(recipe(base, training=training), run, Silent())
+    return seen
+
+
+def test_a_curriculum_by_a_field_brings_the_easy_rows_first(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["hard", "easy", "medium"] * 4
+    run = marked(tmp_path, words)
+    curriculum = {"by": "difficulty", "order": ["easy", "medium", "hard"], "pacing": "linear", "start": 0.1, "until": 1}
+    seen = order_seen(monkeypatch, base, run, steps=6, curriculum=curriculum)
+    assert [{words[int(name[2:])] for name in step} for step in seen[:3]] == [{"easy"}, {"medium"}, {"hard"}]
+    assert sorted(name for step in seen for name in step) == sorted(2 * [f"q:{number}" for number in range(12)])
+
+
+def test_a_curriculum_by_loss_measures_the_base_once(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = prepared(tmp_path)
+    curriculum = {"by": "loss", "pacing": "linear", "start": 0.1, "until": 1}
+    seen = order_seen(monkeypatch, base, run, steps=3, curriculum=curriculum)
+    losses = read_json(run.difficulties)["losses"]
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
+    for line, told in zip(run.rows("train").read_text().splitlines(), losses, strict=True):
+        messages = json.loads(line)["messages"]
+        made = tokenizer.apply_chat_template(
+            messages, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+        )
+        trained = made["assistant_masks"].bool()
+        labels = made["input_ids"].masked_fill(~trained, -100)
+        with torch.no_grad():
+            assert told == pytest.approx(float(model(made["input_ids"], labels=labels).loss), abs=1e-4)
+    ranks = {f"q:{number}": sorted(losses).index(loss) for number, loss in enumerate(losses)}
+    assert [sorted(ranks[name] for name in step) for step in seen] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    before = run.difficulties.read_bytes()
+    monkeypatch.setattr("luthier.engine.difficulty._losses", lambda *_: pytest.fail("measured again"))
+    train(recipe(base, training={"steps": 3, "curriculum": curriculum}), run, Silent())
+    assert run.difficulties.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "order", "words"),
+    [
+        ([None, *range(11)], [], "1 of 12 training rows have no field 'difficulty'"),
+        (["easy", "hard"] * 6, [], "are no numbers: 'easy', 'hard'"),
+        (["easy", "hard"] * 6, ["easy", "medium"], "not in training.curriculum.order, which is easy, medium: 'hard'"),
+        ([3] * 12, [], "All 12 training rows have the same difficulty"),
+        ([float("nan"), *range(11)], [], "no numbers|not finite|no field"),
+    ],
+)
+def test_rows_that_cannot_be_ordered_are_refused(
+    base: Path, tmp_path: Path, values: list[Any], order: list[str], words: str
+) -> None:
+    run = marked(tmp_path, values)
+    with pytest.raises(UserError, match=words):
+        train(recipe(base, training={"curriculum": {"by": "difficulty", "order": order}}), run, Silent())
+
+
+def test_reductions_need_validation_rows(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no validation rows") as told:
+        train(recipe(base, training={"schedule": {"name": "plateau"}}), prepared(tmp_path, held_out=0), Silent())
+    assert told.value.place == "training.schedule.plateau"
 
 
 def test_its_inputs_are_the_files_of_the_base(base: Path) -> None:
@@ -161,3 +327,25 @@ def test_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_cores() == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert usable_cores() >= 1
+
+
+def test_rows_are_encoded_once_for_plan_and_training(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from luthier.kinds.causal_lm import rows as causal
+    from luthier.stages.plan import plan
+
+    made: list[int] = []
+    plain = causal.encode
+
+    def watched(given: Any, *rest: Any) -> Any:
+        made.append(len(given))
+        return plain(given, *rest)
+
+    monkeypatch.setattr(causal, "encode", watched)
+    run = prepared(tmp_path)
+    plan(recipe(base), run, Silent())
+    assert made == [12, 4]
+    train(recipe(base, training={"steps": 2}), run, Silent())
+    train(recipe(base, training={"steps": 3, "learning_rate": 0.001}), prepared(tmp_path / "other"), Silent())
+    assert made == [12, 4], "the training, and another run on the same rows, read what the plan encoded"

@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
-from luthier.cli import plan, recipes, runs, schedule, system, talk
+from luthier.cli import augment, compare, plan, recipes, report, runs, schedule, system, talk
 from luthier.cli.console import print_error
 from luthier.errors import UserError
 from luthier.version import __version__
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="luthier",
@@ -26,8 +28,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 recipes.register(app)
+augment.register(app)
 plan.register(app)
 runs.register(app)
+compare.register(app)
+report.register(app)
 schedule.register(app)
 talk.register(app)
 system.register(app)
@@ -63,6 +68,10 @@ def main() -> None:
         told = explained(error, error.filename or "")
         print_error(told, as_json="--json" in sys.argv)
         sys.exit(told.exit_status)
-    except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from the last complete stage.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer makes it of Ctrl-C
+            from luthier.run import ranks
+
+            if ranks.leads():
+                print("Interrupted. The same command goes on where it stopped.", file=sys.stderr)
+        raise

@@ -46,8 +46,9 @@ def load(recipe: str, settings: list[str] | None) -> Loaded:
     """Load a recipe with the overrides of the command line; tell which names of other tools were understood."""
     from luthier.recipe.layers import parse_set
     from luthier.recipe.load import load_recipe
+    from luthier.run import ranks
 
     loaded = load_recipe(recipe, parse_set(settings or []))
-    for note in loaded.notes:
+    for note in loaded.notes if ranks.leads() else ():
         print(f"note: {note}", file=sys.stderr)
     return loaded

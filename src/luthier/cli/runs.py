@@ -29,7 +29,8 @@ STAGE_VERBS = {
     "prepare": "Read, clean, split and augment the data, and measure overlap between the splits.",
     "train": "Train an adapter and prove it; the stages before run first where they are missing or changed.",
     "evaluate": "Answer the test split with base and tuned, score both, and compare them.",
-    "report": "Write the report page; the stages before run first where they are missing or changed.",
+    "diagnose": "Sort the failures of base and tuned by category, with the evidence, and say what they have in common.",
+    "export": "Merge adapter and base, prove the merged model, and write the model card.",
 }
 
 
@@ -51,7 +52,7 @@ def _stage_verb(until: str | None) -> Callable[..., None]:
         quiet: QuietOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        _walk(recipe, settings, runs, until, new, quiet, as_json)
+        walk_to(recipe, settings, runs, until, new, quiet, as_json)
 
     return verb
 
@@ -71,14 +72,18 @@ def runs_(
         print(render_overview(rows, runs))
 
 
-def _walk(
+def walk_to(
     recipe: str, settings: list[str] | None, runs: Path, until: str | None, new: bool, quiet: bool, as_json: bool
 ) -> None:
+    """Walk a recipe along the stages up to `until`, or all of them, and print what the run has come to."""
     from luthier.pipeline import walk
     from luthier.report.overview import summary
+    from luthier.run import ranks
     from luthier.run.progress import choose
 
     walked = walk(load(recipe, settings), runs, until=until, new=new, progress=choose(quiet))
+    if not ranks.leads():
+        return
     if as_json:
         print_json(_as_json(walked))
     else:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from luthier.cli.console import DEFAULT_RUNS, JsonOption, QuietOption, RunArgument, RunsOption, print_json
+
+if TYPE_CHECKING:
+    from luthier.serve.vectors import RunVectors
 
 BaseOption = Annotated[bool, typer.Option("--base", help="Let the base answer instead of the tuned model.")]
 TemperatureOption = Annotated[
@@ -37,19 +41,23 @@ def chat(  # noqa: PLR0913, PLR0917  (each argument is an option)
     top_p: TopPOption = 0.9,
     max_new_tokens: TokensOption = None,
     seed: SeedOption = 0,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", help="File of texts to search in (embeddings; default: the run's own).")
+    ] = None,
+    column: Annotated[str | None, typer.Option("--column", help="Column of the corpus that holds the texts.")] = None,
     runs: RunsOption = DEFAULT_RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Talk to the model of a run. /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves.
+    """Talk to the model of a run, or search with it when it gives vectors. /help lists the commands, Ctrl-D leaves.
 
     Piped in, one prompt a line, the answers go to standard output. With --json: the whole conversation, at the end.
     """
     from luthier.run.folder import find_run
     from luthier.serve.chat import Chat, Settings, read_through, talk
-    from luthier.serve.load import RunModel, open_run
+    from luthier.serve.load import RunModel, open_run, speaking
 
     def opened(name: str) -> RunModel:
-        return open_run(find_run(name, runs))
+        return speaking(find_run(name, runs))
 
     def say(piece: str) -> None:
         sys.stdout.write("" if as_json else piece)
@@ -60,7 +68,11 @@ def chat(  # noqa: PLR0913, PLR0917  (each argument is an option)
     def tell(line: str) -> None:
         print(line, file=sys.stdout if interactive else sys.stderr, flush=True)
 
-    model = opened(run)
+    found = open_run(find_run(run, runs))
+    if not isinstance(found, RunModel):
+        _search(found, runs, (corpus, column, base), (say, tell), as_json)
+        return
+    model = found
     settings = Settings(max_new_tokens or model.max_new_tokens, temperature, top_p, seed)
     conversation = Chat(model, settings, say, tell, opened, base)
     conversation.system = conversation.system if system is None else system
@@ -71,6 +83,40 @@ def chat(  # noqa: PLR0913, PLR0917  (each argument is an option)
     errors = read_through(conversation, sys.stdin, sys.stderr if as_json else sys.stdout)
     if as_json:
         print_json(conversation.transcript() | {"errors": [error.problem for error in errors]})
+    if errors:
+        raise typer.Exit(2)
+
+
+def _search(
+    model: RunVectors,
+    runs: Path,
+    asked: tuple[Path | None, str | None, bool],
+    told: tuple[Callable[[str], None], Callable[[str], None]],
+    as_json: bool,
+) -> None:
+    """Search on the terminal, or with piped queries."""
+    from luthier.errors import UserError
+    from luthier.run.folder import find_run
+    from luthier.serve.load import open_run
+    from luthier.serve.search import Search, ask, read_through
+    from luthier.serve.vectors import RunVectors
+
+    def opened(name: str) -> RunVectors:
+        other = open_run(find_run(name, runs))
+        if not isinstance(other, RunVectors):
+            raise UserError(f"{other.name} answers in words.", name, "Name a run of an embedding model.")
+        return other
+
+    file, column, base = asked
+    search = Search(model, model.corpus(file, column), *told, opened, column, "base" if base else "tuned")
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+        size = len(search.corpus.texts)
+        search.tell(f"{model.name}, {search.who} model, {size:,} texts. /help lists the commands, Ctrl-D leaves.")
+        ask(search)
+        return
+    errors = read_through(search, sys.stdin)
+    if as_json:
+        print_json(search.transcript() | {"errors": [error.problem for error in errors]})
     if errors:
         raise typer.Exit(2)
 
@@ -97,16 +143,31 @@ def predict(  # noqa: PLR0913, PLR0917  (each argument is an option)
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer every row of a file. Keeps all columns, adds answer and error; a killed prediction goes on."""
+    """Answer every row of a file, or make its vector. Keeps all columns; a killed prediction goes on.
+
+    A language model adds the columns answer and error; an embedding model vector and error (.parquet, .jsonl), or it
+    writes the vectors alone (.npy).
+    """
     from luthier.models.engines import Sampling
     from luthier.run.folder import find_run
     from luthier.run.progress import choose
     from luthier.serve.batch import Asked
     from luthier.serve.batch import predict as answer_file
-    from luthier.serve.load import open_run
+    from luthier.serve.load import RunModel, open_run
 
+    model = open_run(find_run(run, runs))
+    if not isinstance(model, RunModel):
+        from luthier.serve.embed import embed_file
+
+        made = embed_file(model, file, to, column, base=base, overwrite=force, progress=choose(quiet))
+        if as_json:
+            print_json({**vars(made), "output": str(made.output), "seconds": round(made.seconds, 3)})
+        else:
+            size = f"{made.dimensions} dimensions, {made.failed} without text"
+            print(f"{made.answered} of {made.rows} rows have a vector ({size}): {made.output}")
+        return
     done = answer_file(
-        open_run(find_run(run, runs)),
+        model,
         file,
         to,
         Asked(column, base, max_new_tokens, Sampling(temperature, top_p, seed)),

@@ -253,6 +253,8 @@ def _add(origin: _Origin, record: Record, layout: Layout, found: _Found) -> None
         content = content_of(record.value, layout, found.system)
         row_id, group = _name(record.value, "id", layout), _name(record.value, "group", layout)
         row_id = row_id or f"{origin.stem}:{record.line}"
+        if group is None and layout.form == "title":
+            group = content["label"]  # titles of one family stay together unless the rows say otherwise
         if row_id in found.ids:
             place = found.rows[found.ids[row_id]].place
             raise Unfit("duplicate-id", f"The id {row_id!r} is taken by the row at {place}.")

@@ -47,9 +47,11 @@ class Row:
         return f"{self.file}:{self.line}"
 
     def label(self, name: str) -> Any:
-        """Return a declared field by name: id, group, or one of the labels; None when the row has none."""
+        """Return a declared field by name: id, group, a title's family, or one of the labels; None without it."""
         if name == "group":
             return self.group
+        if name in ("family", "label") and self.form == "title":
+            return self.content["label"]
         return self.id if name == "id" else self.labels.get(name)
 
     def to_json(self) -> dict[str, Any]:

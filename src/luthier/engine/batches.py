@@ -11,13 +11,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
 IGNORED = -100  # label of a position that is not trained, as everywhere in transformers
 Tensors = Mapping[str, Any]
+Micro = tuple[int, int, bool]  # token budget, overhead, whether micro-batches are padded: see `cut`
 Collate = Callable[[Sequence[Any]], Tensors]
+EpochOrder = Callable[[int, int, int], Sequence[int]]  # (rows, seed, epoch from 0) to the positions of the rows
+Vary = Callable[[Any, int], Any]
 
 
 class LanguageExample(Protocol):
@@ -80,13 +83,22 @@ def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def rows_of_step(step: int, rows: int, batch_size: int, seed: int) -> list[int]:
+class Order(NamedTuple):
+    """Which rows come when: how many steps in all, examples a step, seed, and the order of the rows in each epoch."""
+
+    total: int
+    batch_size: int
+    seed: int
+    epoch: EpochOrder = epoch_order
+
+
+def rows_of_step(step: int, rows: int, batch_size: int, seed: int, order: EpochOrder = epoch_order) -> list[int]:
     """Return the positions of the rows of `step` (from 1), `batch_size` of them, fewer at the end of an epoch."""
     epoch, position = divmod(step - 1, steps_per_epoch(rows, batch_size))
-    return epoch_order(rows, seed, epoch)[position * batch_size : (position + 1) * batch_size]
+    return list(order(rows, seed, epoch)[position * batch_size : (position + 1) * batch_size])
 
 
-def cut(lengths: Sequence[int], budget: int, overhead: int) -> list[slice]:
+def cut(lengths: Sequence[int], budget: int, overhead: int, padded: bool = True) -> list[slice]:
     """Cut a step into micro-batches at the smallest cost.
 
     The cost of a micro-batch is its padded tokens, longest times count, plus `overhead`. The best cuts are found
@@ -94,12 +106,16 @@ def cut(lengths: Sequence[int], budget: int, overhead: int) -> list[slice]:
 
     Args:
         lengths: tokens of each example, longest first.
-        budget: padded tokens that a micro-batch may have; one example alone may have more.
+        budget: tokens that a micro-batch may have, padding counted; one example alone may have more.
         overhead: what starting one more micro-batch costs, counted in tokens.
+        padded: False where micro-batches are flat, one sequence without padding: as few as the budget allows, and
+            among as few the most even.
 
     Returns:
         Slices of `lengths`, in order, that cover it.
     """
+    if not padded:
+        return _cut_flat(lengths, budget, overhead)
     count = len(lengths)
     cost = [0.0] + [math.inf] * count
     begins = [0] * (count + 1)
@@ -109,8 +125,30 @@ def cut(lengths: Sequence[int], budget: int, overhead: int) -> list[slice]:
             candidate = cost[begin] + lengths[begin] * (end - begin) + overhead
             if candidate < cost[end]:
                 cost[end], begins[end] = candidate, begin
+    return _slices(begins)
+
+
+def _cut_flat(lengths: Sequence[int], budget: int, overhead: int) -> list[slice]:
+    """Every token costs the same, so only the number of micro-batches counts; the squares make them even."""
+    count, whole = len(lengths), max(sum(lengths), 1)
+    cost = [0.0] + [math.inf] * count
+    begins = [0] * (count + 1)
+    for begin in range(count):
+        tokens = 0
+        for end in range(begin + 1, count + 1):
+            tokens += lengths[end - 1]
+            if tokens > budget and end > begin + 1:
+                break
+            candidate = cost[begin] + overhead + (tokens / whole) ** 2
+            if candidate < cost[end]:
+                cost[end], begins[end] = candidate, begin
+    return _slices(begins)
+
+
+def _slices(begins: Sequence[int]) -> list[slice]:
+    """Follow where each cut began, from the end to the start."""
     cuts: list[slice] = []
-    end = count
+    end = len(begins) - 1
     while end:
         cuts.append(slice(begins[end], end))
         end = begins[end]
@@ -122,38 +160,66 @@ class Steps:
 
     Args:
         examples: all training examples, with an attribute `id`. measured: one for each.
-        order: how many steps in all, examples a step, seed.
-        collate: turns examples into tensors. micro: token budget and overhead, see `cut`.
+        order: see `Order`.
+        collate: turns examples into tensors. micro: how a step is cut, see `cut`.
+        vary: (example, epoch from 0) to the example as it is learned in that epoch; None: always the same.
+        share: (rank, size): of several processes each has every size-th row of a step, by length.
+
+    Attributes:
+        micro: as given, or smaller once memory ran out.
     """
 
     def __init__(
         self,
         examples: Sequence[Any],
         measured: Sequence[Measured],
-        order: tuple[int, int, int],
+        order: Order,
         collate: Collate,
-        micro: tuple[int, int],
+        micro: Micro,
+        vary: Vary | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._examples, self._measured, self._collate = examples, measured, collate
-        self._total, self._batch_size, self._seed = order
-        self._budget, self._overhead = micro
+        self._order = Order(*order)
+        self.micro, self._vary = micro, vary
+        self._rank, self._size = share
 
     def __len__(self) -> int:
-        return self._total
+        return self._order.total
 
     def __getitem__(self, index: int) -> StepBatch:
-        chosen = rows_of_step(index + 1, len(self._examples), self._batch_size, self._seed)
-        parts = micro_batches(chosen, self._measured, self._budget, self._overhead)
+        chosen = self._chosen(index)
+        parts = self._parts(chosen, self.micro)
         return {
             "step": index + 1,
-            "micro_batches": [self._collate([self._examples[row] for row in part]) for part in parts],
+            "micro_batches": [self._collate([self._example(row, index) for row in part]) for part in parts],
             "ids": [[self._examples[row].id for row in part] for part in parts],
             "tokens": sum(self._measured[row].tokens for row in chosen),
             "weight": sum(self._measured[row].weight for row in chosen),
         }
 
+    def sizes(self, index: int, budget: int) -> list[int]:
+        """Return how many examples each micro-batch of item `index` would have with this token budget."""
+        return [len(part) for part in self._parts(self._chosen(index), (budget, *self.micro[1:]))]
 
-def micro_batches(chosen: Sequence[int], measured: Sequence[Measured], budget: int, overhead: int) -> list[list[int]]:
-    """Return the positions in `chosen` sorted by length, longest first, and cut into micro-batches."""
+    def _chosen(self, index: int) -> list[int]:
+        _, batch_size, seed, epoch = self._order
+        return rows_of_step(index + 1, len(self._examples), batch_size, seed, epoch)
+
+    def _parts(self, chosen: list[int], micro: Micro) -> list[list[int]]:
+        mine = sorted(chosen, key=lambda row: (-self._measured[row].tokens, row))[self._rank :: self._size]
+        return micro_batches(mine, self._measured, *micro)
+
+    def _example(self, row: int, index: int) -> Any:
+        example = self._examples[row]
+        if self._vary is None:
+            return example
+        return self._vary(example, index // steps_per_epoch(len(self._examples), self._order.batch_size))
+
+
+def micro_batches(
+    chosen: Sequence[int], measured: Sequence[Measured], budget: int, overhead: int, padded: bool = True
+) -> list[list[int]]:
+    """Return the positions in `chosen` sorted by length, longest first, and cut into micro-batches, see `cut`."""
     ordered = sorted(chosen, key=lambda row: (-measured[row].tokens, row))
-    return [ordered[part] for part in cut([measured[row].tokens for row in ordered], budget, overhead)]
+    return [ordered[part] for part in cut([measured[row].tokens for row in ordered], budget, overhead, padded)]

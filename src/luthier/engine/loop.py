@@ -8,9 +8,10 @@ numbers of a step are pure functions of (seed, step), so that a killed run ends 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,23 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
-from luthier.engine import checkpoints, schedules
-from luthier.engine.batches import Collate, Measured, Steps, measure_language, micro_batches, steps_per_epoch
+from luthier.engine import checkpoints, memory, together
+from luthier.engine.batches import Collate, Measured, Order, Steps, Tensors, Vary, measure_language, micro_batches
 from luthier.engine.course import Course, MetricsLog
-from luthier.engine.guards import Stop, check_finite, check_validation
+from luthier.engine.curriculum import Curriculum
+from luthier.engine.guarding import Guarding
+from luthier.engine.guards import Event
+from luthier.engine.interrupt import Stop
+from luthier.engine.schedules import Schedule
 from luthier.engine.settings import FitSettings
 from luthier.errors import StageError
+from luthier.run import ranks
 
 LossSum = Callable[[Any, Any], tuple[torch.Tensor, Any]]
-OVERFLOWS = 20  # float16 steps in a row that the loss scaler may skip while it looks for a scale
+Backward = Callable[[torch.Tensor], None]
+WholeStep = Callable[[Any, Sequence[Tensors], float, Backward], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,13 @@ class Material:
         train, validation: dataclass examples with an `id`. validation may be empty: no evaluation, no early stopping.
         collate: examples to tensors. loss_sum: (model, tensors) to (summed loss, weight).
         measure: length and weight of an example; the weights of a micro-batch add up to what `loss_sum` returns.
+        whole_step: for a loss over the whole step, as with in-batch negatives: (model, micro-batches, weight, backward)
+            to the detached mean loss. It calls `backward` itself. None sums the micro-batches by `loss_sum`.
+        vary: (training example, epoch from 0) to the example as it is learned in that epoch; None: always the same.
+        padded: whether `collate` pads, so that micro-batches are cut to waste little; see `batches.cut`.
+        chance: the loss of a model that knows nothing, for the guards; None when that is not known.
+        difficulties: of the training examples, in their order; read by a curriculum alone.
+        around: context manager of the model in which it is trained and evaluated.
     """
 
     train: Sequence[Any]
@@ -46,6 +60,12 @@ class Material:
     collate: Collate
     loss_sum: LossSum
     measure: Callable[[Any], Measured] = measure_language
+    whole_step: WholeStep | None = None
+    vary: Vary | None = None
+    padded: bool = True
+    chance: float | None = None
+    difficulties: Sequence[float] = ()
+    around: Callable[[Any], AbstractContextManager[Any]] = nullcontext
 
 
 @dataclass(frozen=True)
@@ -63,31 +83,54 @@ class Plan:
     total: int
     fingerprint: str
 
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The learning rate of every step, before reductions."""
+        return self.settings.schedule_over(self.total)
+
+    @cached_property
+    def order(self) -> Order:
+        """Which rows come when."""
+        settings, pacing = self.settings, self.settings.curriculum
+        order = Order(self.total, settings.batch_size, self.seed)
+        if pacing is None:
+            return order
+        return order._replace(epoch=Curriculum(self.material.difficulties, pacing, settings.batch_size, self.total))
+
 
 class StepTrainer(Trainer):
     """transformers' `Trainer` over optimizer steps: one item of the data loader is one step.
 
     Args:
         model: what is trained. plan: see `Plan`. course: where training stands; changed in place. log: metrics.jsonl.
+        stop: whether someone asked to stop.
+
+    Attributes:
+        step_loss, step_norm: of the step at hand. left_out: why it was left out, "" when it was not.
     """
 
-    def __init__(self, model: Any, plan: Plan, course: Course, log: MetricsLog) -> None:
-        self.plan, self.course, self.metrics_log = plan, course, log
+    def __init__(self, model: Any, plan: Plan, course: Course, log: MetricsLog, stop: Stop | None = None) -> None:
+        self.plan, self.course, self.metrics_log, self.stop = plan, course, log, stop or Stop()
         super().__init__(model=model, args=_arguments(plan))
+        if ranks.size() > 1:  # no DistributedDataParallel, see `together`
+            self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         for callback in list(self.callback_handler.callbacks):
             self.remove_callback(callback)
-        self._micro = plan.settings.micro(self.args.device.type)
+        budget, *rest = plan.settings.micro(self.args.device.type, plan.material.padded)
+        self._micro: Any = (course.budget or budget, *rest)
+        self._guarding = Guarding(model, course, plan.folder, plan.settings.guards, plan.material.chance)
         self._held_out: list[Any] | None = None
         self._losses: list[torch.Tensor] = []
-        self._overflows = 0
         self.step_loss = self.step_norm = math.nan
+        self.left_out = ""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the steps in order. A resumed run skips the ones it has taken without building them."""
         plan, material = self.plan, self.plan.material
         measured = [material.measure(example) for example in material.train]
-        order = (plan.total, plan.settings.batch_size, plan.seed)
-        steps: Any = Steps(material.train, measured, order, material.collate, self._micro)
+        share = (0, 1) if material.whole_step else (ranks.rank(), ranks.size())
+        self._steps = Steps(material.train, measured, plan.order, material.collate, self._micro, material.vary, share)
+        steps: Any = self._steps
         return DataLoader(steps, batch_size=1, shuffle=False, collate_fn=_only)
 
     def get_decay_parameter_names(self, model: Any) -> list[str]:
@@ -95,48 +138,99 @@ class StepTrainer(Trainer):
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Return the schedule of `engine.schedules`; torch counts finished steps, Luthier the step at hand."""
-        settings, total = self.plan.settings, self.plan.total
+        """Return a scheduler that does nothing, as Trainer wants one: each step sets its own rate."""
         steered: Any = optimizer or self.optimizer
-        self.lr_scheduler = LambdaLR(
-            steered,
-            lambda done: schedules.factor(done + 1, total, settings.schedule, settings.warmup),
-        )
+        self.lr_scheduler = LambdaLR(steered, lambda _: 1.0)
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward over the micro-batches of one step; return the mean loss of the whole step."""
         if not model.training:  # walking through all modules costs as much as a small layer
             model.train()
-        _reseed(self.args.device, _seed_of_step(self.plan.seed, inputs["step"]))
-        self._inputs, self._losses = inputs, []
-        for tensors in inputs["micro_batches"]:
+        self._inputs, self.left_out = inputs, ""
+        if inputs["step"] in self.course.guards.skip:
+            self.left_out = "it went wrong before"
+            return torch.zeros((), device=self.args.device)
+        optimizer: Any = self.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        index = inputs["step"] - 1
+        while not self._attempt(model):
+            self._lessen(lambda budget: self._steps.sizes(index, budget))
+            self._inputs = self._steps[index]
+        self._losses.append(together.add_gradients(self._moved(), self._losses, self.args.device))
+        return self._losses[-1]
+
+    def _attempt(self, model: Any) -> bool:
+        """Run forward and backward of the step at hand; tell whether memory was enough on all processes."""
+        rank = 0 if self.plan.material.whole_step else ranks.rank()
+        _reseed(self.args.device, _seed_of_step(self.plan.seed, self._inputs["step"], rank))
+        enough = True
+        try:
+            self._losses = self._backward(model, [self._on_device(part) for part in self._inputs["micro_batches"]])
+        except Exception as error:
+            if not memory.ran_out(error):
+                raise
+            enough = False
+        return together.agree(enough, self.stop)
+
+    def _lessen(self, sizes: Callable[[int], list[int]]) -> None:
+        """Halve the token budget until it cuts otherwise, alike on all processes, and note it."""
+        course, step = self.course, self._inputs["step"]
+        memory.make_room(self.model)
+        offers = [offer for offer in ranks.gather(memory.smaller(self._micro[0], sizes)) if offer is not None]
+        if not offers:
+            raise memory.no_way_out(step)
+        course.budget = min(offers)
+        self._micro = self._steps.micro = (course.budget, *self._micro[1:])
+        self._held_out = None
+        course.oom.append({"step": step, "budget": course.budget})
+
+    def _backward(self, model: Any, parts: list[Tensors]) -> list[torch.Tensor]:
+        """Run forward and backward; return the shares of the step's mean loss, one or one for each micro-batch."""
+        material, weight = self.plan.material, self._inputs["weight"]
+        if material.whole_step is not None:
+            with self.accelerator.autocast():  # every process has the whole step: over all of them it is their mean
+                return [material.whole_step(model, parts, weight * ranks.size(), self.accelerator.backward).float()]
+        losses = []
+        for tensors in parts:
             with self.accelerator.autocast():
-                loss_sum, _ = self.plan.material.loss_sum(model, self._on_device(tensors))
-            loss = loss_sum / inputs["weight"]
+                loss_sum, _ = material.loss_sum(model, tensors)
+            loss = loss_sum / weight
             self.accelerator.backward(loss)
-            self._losses.append(loss.detach().float())
-        return torch.stack(self._losses).sum()
+            losses.append(loss.detach().float())
+        return losses
+
+    def _moved(self) -> list[torch.Tensor]:
+        optimizer: Any = self.optimizer
+        return [weight for group in optimizer.param_groups for weight in group["params"]]
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
-        """Clip, and look at loss and norm before the optimizer moves anything: one transfer from the device a step."""
-        optimizer: Any = self.optimizer
-        moved = [weight for group in optimizer.param_groups for weight in group["params"]]
-        norm: torch.Tensor = self.accelerator.clip_grad_norm_(moved, self.plan.settings.max_grad_norm)
-        *losses, self.step_norm = torch.stack([*self._losses, norm.detach().float()]).tolist()
-        self.step_loss = math.fsum(losses)
-        scaled = self.accelerator.scaler is not None and math.isfinite(self.step_loss)
-        self._overflows = self._overflows + 1 if scaled and not math.isfinite(self.step_norm) else 0
-        if not scaled or self._overflows > OVERFLOWS:
-            check_finite(self._inputs["step"], self.learning_rate, losses, self.step_norm, self._inputs["ids"])
+        """Clip, and look at the step before the optimizer moves anything: one transfer from the device a step."""
+        scaler: Any = self.accelerator.scaler
+        norm = torch.zeros(())
+        if not self.left_out:
+            moved = self._moved()
+            norm = self.accelerator.clip_grad_norm_(moved, self.plan.settings.max_grad_norm)
+            scale = None if scaler is None else scaler._scale  # get_scale would wait for the device
+            seen, shares = self._guarding.see(
+                self._inputs["step"], self.learning_rate, self._losses, norm, moved, scale
+            )
+            self.step_loss, self.step_norm = seen.loss, seen.norm
+            self.left_out = self._guarding.judge(seen, shares, self._inputs["ids"])
+            if self.left_out and scaler is not None:
+                scaler.update()
+        if self.left_out:
+            self.accelerator.gradient_state._set_sync_gradients(False)  # the optimizer passes over this step
         return norm
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return the validation loss, weighted by token over all rows, and note what follows from it."""
         settings, course = self.plan.settings, self.course
         loss = self._validation_loss()
-        check_validation(course.step, self.learning_rate, loss)
-        course.judge(loss, settings.patience, settings.threshold)
+        if not math.isfinite(loss):
+            self._guarding.act(Event("non-finite validation loss", course.step, loss, math.inf, (), self.learning_rate))
+        course.judge(loss, settings.patience, settings.threshold, settings.plateau)
         self.metrics_log.add(step=course.step, validation_loss=loss)
         self.control.should_evaluate = False
         self.control.should_training_stop |= course.stopped
@@ -144,10 +238,18 @@ class StepTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         plan, course = self.plan, self.course
-        self.metrics_log.flush()
-        checkpoints.write(plan.folder, course.step, self._fill, course.to_json(), plan.fingerprint)
-        protected = () if course.best_step is None else (course.best_step,)
-        checkpoints.retain(plan.folder, plan.settings.keep_checkpoints, protected)
+        if ranks.leads():
+            self.metrics_log.flush()
+            checkpoints.require_space(plan.folder, checkpoints.predicted_bytes(self.model), "a checkpoint")
+            path = checkpoints.write(plan.folder, course.step, self._fill, course.to_json(), plan.fingerprint)
+            checkpoints.verify(path)
+            protected = () if course.best_step is None else (course.best_step,)
+            checkpoints.retain(plan.folder, plan.settings.keep_checkpoints, protected)
+        ranks.wait()
+
+    def save_start(self) -> None:
+        """Write the checkpoint of step 0, to which the guards can go back before there is another."""
+        self._save_checkpoint(self.model, None)
 
     def load_weights(self, path: Path) -> None:
         """Give the model the weights of a checkpoint.
@@ -163,10 +265,7 @@ class StepTrainer(Trainer):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the step at hand, or of the last one."""
-        settings, step = self.plan.settings, self._inputs["step"]
-        return schedules.learning_rate(
-            step, self.plan.total, settings.schedule, settings.learning_rate, settings.warmup
-        )
+        return self.plan.schedule.get_learning_rate(self._inputs["step"]) * self.course.scale
 
     @property
     def step_tokens(self) -> int:
@@ -188,70 +287,34 @@ class StepTrainer(Trainer):
     def _validation_loss(self) -> float:
         material, rows = self.plan.material, self.plan.material.validation
         if self._held_out is None:
-            measured = [material.measure(example) for example in rows]
-            parts = micro_batches(range(len(rows)), measured, *self._micro)
+            parts = self._held_out_parts(self._micro[0])
             self._held_out = [material.collate([rows[row] for row in part]) for part in parts]
         model: Any = self.model
         model.eval()
-        sums, weight = [], 0.0
-        with torch.no_grad(), self.accelerator.autocast():
-            for tensors in self._held_out:
-                loss_sum, count = material.loss_sum(model, self._on_device(tensors))
-                sums.append(loss_sum.float())
-                weight += float(count)
-        return math.fsum(torch.stack(sums).tolist()) / weight
+        sums, weight, enough = [torch.zeros((), device=self.args.device)], 0.0, True
+        try:
+            with torch.no_grad(), self.accelerator.autocast():
+                for tensors in self._held_out:
+                    loss_sum, count = material.loss_sum(model, self._on_device(tensors))
+                    sums.append(loss_sum.float())
+                    weight += float(count)
+        except Exception as error:
+            if not memory.ran_out(error):
+                raise
+            enough = False
+        if not together.agree(enough, self.stop):
+            self._lessen(lambda budget: [len(part) for part in self._held_out_parts(budget)])
+            return self._validation_loss()
+        whole = torch.tensor([math.fsum(torch.stack(sums).tolist()), weight], dtype=torch.float64)
+        ranks.add_up([whole])
+        return float(whole[0] / whole[1])
 
-
-class Watch(TrainerCallback):
-    """Follows the steps: times them, writes their metrics, and says when to evaluate, to save and to stop.
-
-    Args:
-        trainer: whose steps. advance: of a progress task. stop: whether someone asked to stop.
-    """
-
-    def __init__(self, trainer: StepTrainer, advance: Callable[..., None], stop: Stop) -> None:
-        self._trainer, self._advance, self._stop = trainer, advance, stop
-        self._mark = self._begun = time.perf_counter()
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start the clock of a step."""
-        self._begun = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the metrics of the step, and ask for evaluation, checkpoint and end where they are due."""
-        trainer, course, plan = self._trainer, self._trainer.course, self._trainer.plan
-        now = time.perf_counter()
-        took = now - self._begun
-        course.step, course.loss = state.global_step, trainer.step_loss
-        course.tokens += trainer.step_tokens
-        course.step_seconds += took
-        course.seconds += now - self._mark
-        self._mark = now
-        self._write(took)
-        self._advance(1, note=f"loss {course.loss:.3f}, {course.tokens_per_second:,.0f} tokens/s")
-        last = course.step == plan.total
-        due = last or course.step % plan.settings.checkpoint_every == 0
-        control.should_evaluate = due and bool(plan.material.validation)
-        control.should_save = due or self._stop.signal is not None
-        control.should_training_stop |= last or self._stop.signal is not None
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Add the last evaluation and checkpoint to the wall time."""
-        self._trainer.course.seconds += time.perf_counter() - self._mark
-
-    def _write(self, took: float) -> None:
-        trainer, course, plan = self._trainer, self._trainer.course, self._trainer.plan
-        settings = plan.settings
-        trainer.metrics_log.add(
-            step=course.step,
-            epoch=round(course.step / steps_per_epoch(len(plan.material.train), settings.batch_size), 4),
-            loss=course.loss,
-            learning_rate=trainer.learning_rate,
-            phase=schedules.phase(course.step, settings.schedule, settings.warmup),
-            grad_norm=trainer.step_norm,
-            tokens_per_second=round(trainer.step_tokens / took, 1),
-            seconds=round(course.seconds, 3),
-        )
+    def _held_out_parts(self, budget: int) -> list[list[int]]:
+        """Return the validation rows of this process, cut into micro-batches."""
+        material = self.plan.material
+        measured = [material.measure(example) for example in material.validation]
+        mine = range(ranks.rank(), len(measured), ranks.size())
+        return micro_batches(mine, measured, budget, *self._micro[1:])
 
 
 def _arguments(plan: Plan) -> TrainingArguments:
@@ -284,8 +347,10 @@ def _arguments(plan: Plan) -> TrainingArguments:
     return arguments
 
 
-def _seed_of_step(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _seed_of_step(seed: int, step: int, rank: int = 0) -> int:
+    """Return the seed of a step; ranks have different ones, and one process has that of rank 0."""
+    entropy = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _reseed(device: torch.device, seed: int) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import UserError
-from luthier.evaluate.compare import Measured
+from luthier.evaluate.corpus import corpus_counts
+from luthier.evaluate.measured import Measured
 from luthier.evaluate.text import Item, Score, key_points, metric_named, score_corpus, score_items
 from luthier.evaluate.words import script_of
 
@@ -75,12 +76,13 @@ def score(
     primary = primary if primary in present else present[0]
     measured = {
         name: Measured(
-            title=metric_named(name).item_title or metric_named(name).title,
+            title=metric_named(name).title,
             base=[before.value for _, before, _ in paired[name]],
             tuned=[after.value for _, _, after in paired[name]],
             groups=[base[place]["group"] for place, _, _ in paired[name]],
             higher_is_better=higher_is_better[name],
             logarithmic=metric_named(name).logarithmic,
+            corpus=corpus_counts(name, _at(items["base"], paired[name]), _at(items["tuned"], paired[name]), script),
         )
         for name in present
     }
@@ -117,6 +119,10 @@ def _paired(before: Sequence[Score | None], after: Sequence[Score | None]) -> li
         for place, (one, other) in enumerate(zip(before, after, strict=True))
         if one is not None and other is not None
     ]
+
+
+def _at(items: Sequence[Item], paired: Sequence[tuple[int, Score, Score]]) -> list[Item]:
+    return [items[place] for place, _, _ in paired]
 
 
 def _line(line: Line, name: str, before: Score, after: Score, higher: bool, primary: bool) -> dict[str, Any]:

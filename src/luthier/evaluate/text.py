@@ -8,6 +8,7 @@
 | meteor | nltk, exact and stem stages only: WordNet is not needed and never fetched | 0–1 |
 | exact_match, token_f1 | as in SQuAD: case, punctuation and English articles do not count | 0–1 |
 | key_points | share of the row's key points that the answer has, word stems in order | 0–1 |
+| semantic | cosine of answer and reference by all-MiniLM-L6-v2, see `evaluate.semantic` | -1–1 |
 | perplexity | of the reference answer; per item the mean −log p of its tokens, over all its exponential | nats; ≥ 1 |
 """
 
@@ -58,6 +59,7 @@ class Score:
 
 PerItem = Callable[[Item, Script], Score | None]
 OverAll = Callable[[Sequence[Item], Script], dict[str, Any]]
+Together = Callable[[Sequence[Item]], "list[Score | None]"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Metric:
         over_all: its value over a whole test set, where that is more than the mean of the items.
         logarithmic: the per-item values are logarithms of what people read.
         item_title: name of what is scored per item, where that is not the title.
+        together: scores all items at once, in place of `per_item`, where one by one would be slow.
     """
 
     title: str
@@ -76,6 +79,7 @@ class Metric:
     over_all: OverAll | None = None
     logarithmic: bool = False
     item_title: str = ""
+    together: Together | None = None
 
 
 def metric_named(name: str) -> Metric:
@@ -104,8 +108,10 @@ def key_points(labels: Mapping[str, Any]) -> tuple[str, ...]:
 
 def score_items(items: Sequence[Item], name: str, script: Script) -> list[Score | None]:
     """Return the score of each item on one metric; None where the metric has no value for an item."""
-    per_item = metric_named(name).per_item
-    return [per_item(item, script) for item in items]
+    metric = metric_named(name)
+    if metric.together is not None:
+        return metric.together(items)
+    return [metric.per_item(item, script) for item in items]
 
 
 def score_corpus(items: Sequence[Item], name: str, script: Script) -> dict[str, Any]:
@@ -160,6 +166,11 @@ def _rouge_scorer(script: Script) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(list(ROUGE), tokenizer=Tokenizer(script))
+
+
+def sacrebleu_metric(name: str, script: Script) -> Any:
+    """Return sacrebleu's metric behind "bleu" or "chrf", as it scores a whole test set."""
+    return _bleu(script, per_sentence=False) if name == "bleu" else _chrf()
 
 
 @cache
@@ -303,6 +314,21 @@ def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))  # e^709 is the largest number a double holds
 
 
+def _semantic_item(item: Item, _script: Script) -> Score | None:
+    return _semantic([item])[0]
+
+
+def _semantic(items: Sequence[Item]) -> list[Score | None]:
+    from luthier.evaluate.semantic import similarities
+
+    found: list[Score | None] = [None] * len(items)
+    places = [place for place, item in enumerate(items) if item.answer is not None]
+    values = similarities([items[place].answer or "" for place in places], [items[place].reference for place in places])
+    for place, value in zip(places, values, strict=True):
+        found[place] = Score(value)
+    return found
+
+
 METRICS: dict[str, Metric] = {
     "rouge1": Metric("ROUGE-1", _rouge("rouge1")),
     "rouge2": Metric("ROUGE-2", _rouge("rouge2")),
@@ -314,5 +340,6 @@ METRICS: dict[str, Metric] = {
     "exact_match": Metric("Exact match", _exact_match),
     "token_f1": Metric("Token F1", _token_f1),
     "key_points": Metric("Key-point coverage", _key_points),
+    "semantic": Metric("Semantic similarity (MiniLM cosine)", _semantic_item, together=_semantic),
     "perplexity": Metric("Perplexity", _perplexity_item, _perplexity_corpus, logarithmic=True),
 }

@@ -13,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from luthier.data.rows import Row
+    from luthier.engine.batches import Measured
+    from luthier.engine.loop import Material
     from luthier.models.load import Base
+    from luthier.models.vectors import Embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +32,19 @@ class Encoded:
     """Rows as the model reads them.
 
     Attributes:
-        examples: what `learn.collate` takes, in the order of the rows; each has the `id` of its row.
+        examples: what `learn.collate` takes, in the order of the rows: the dataclass `Example` of the kind's `rows`,
+            whose fields `data.columns` can store; each has the `id` of its row.
         truncated: ids of the rows that lost trained tokens to the length limit, the end of their last answer.
         dropped: (id, reason) of the rows that are not among the examples.
         lengths: tokens of each example's whole row, before truncation, in the order of the examples.
+        notes: what the user should know of the rows as a whole.
     """
 
-    examples: list[Any]
+    examples: Sequence[Any]
     truncated: list[str] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,44 @@ class MaskProof:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a training is to reach, as far as a kind lets one choose; None: what the kind takes for best.
+
+    Attributes:
+        loss: its name, or "auto". margin: of a loss with a margin. scale: what similarities are multiplied by.
+        hard_negatives: (how many a row, how far below the positive) are mined; None: none.
+    """
+
+    loss: str = "auto"
+    margin: float | None = None
+    scale: float | None = None
+    hard_negatives: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What the engine trains on, and what is to be known of it.
+
+    Attributes:
+        material: for `engine.trainer.fit`. tables: name of a file of the stage to its lines. notes: for the user.
+        path: which of several ways to the same mathematics was chosen for this model, and why, for run.json.
+    """
+
+    material: Material
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    path: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Rows(Protocol):
     """From rows of data to what the model reads. `tokenizer` is one that `models.load.ready_tokenizer` has seen."""
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Encode rows for training or for measuring the loss."""
+
+    def trained_on(self, rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+        """Return the rows of the training side that are trained on, and what to say of the others."""
 
     def prompts(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Any]:
         """Return what the model is asked, row by row, each with the `id` of its row."""
@@ -90,7 +130,9 @@ class Rows(Protocol):
 
 
 class Model(Protocol):
-    """How the base is loaded."""
+    """How the base is loaded, and what a model of the kind gives for a text: "words" or "vectors"."""
+
+    GIVES: str
 
     def load_base(self, base: Base, dtype: str = "auto", method: str = "lora") -> PreTrainedModel:
         """Load the base model for an adapter of the given method."""
@@ -98,21 +140,80 @@ class Model(Protocol):
     def load_tokenizer(self, base: Base) -> tuple[PreTrainedTokenizerBase, list[str]]:
         """Load its tokenizer, ready for training, and say what was done to it."""
 
+    def embedder(
+        self,
+        model: PreTrainedModel,
+        base: Base,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        unit: bool = True,
+    ) -> Embedder:
+        """Return what makes vectors with a model, plain or adapted.
+
+        Raises:
+            UserError: the kind gives no vectors.
+        """
+
+    def write_merged(
+        self,
+        model: PreTrainedModel,
+        base: Base,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        folder: Path,
+    ) -> None:
+        """Write a merged model as a plain folder of the library that users load it with."""
+
+    def probe(
+        self,
+        model: PreTrainedModel,
+        base: Base,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        texts: Sequence[str],
+    ) -> Any:
+        """Return what a model, plain or adapted, gives for texts, to be compared by `alike`."""
+
+    def probe_folder(self, folder: Path, max_length: int, texts: Sequence[str]) -> Any:
+        """Return the same of a folder that `write_merged` wrote, loaded without Luthier."""
+
+    def alike(self, before: Any, after: Any) -> dict[str, Any]:
+        """Compare two probes; `passed` says whether they agree within rounding."""
+
 
 class Learn(Protocol):
     """Batches and their loss."""
 
-    def collate(self, examples: Sequence[Any], pad_id: int) -> dict[str, torch.Tensor]:
-        """Return one padded batch."""
+    def material(
+        self,
+        model: torch.nn.Module,
+        train: Encoded,
+        validation: Encoded | None,
+        tokenizer: PreTrainedTokenizerBase,
+        base: Base,
+        objective: Objective,
+        seed: int,
+    ) -> Taught:
+        """Return what the engine trains `model` on; it is not trained yet."""
 
-    def loss_sum(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
-        """Return the sum of the loss over a batch and the number of items it sums."""
+    def measure(self, example: Any) -> Measured:
+        """Return what an example costs and counts."""
+
+    def pads(self, config: PretrainedConfig) -> bool:
+        """Tell whether its micro-batches will be padded, as far as the configuration of a base tells."""
 
 
 class Score(Protocol):
-    """Which metrics there are. Names are those of metrics.json and comparison.json."""
+    """Which metrics there are. Names are those of metrics.json and comparison.json.
+
+    EVIDENCE says how base and tuned are measured: "answers" in words, or "retrieval" by vectors. DIAGNOSIS says how
+    failures are sorted, by the same words.
+    """
 
     PRIMARY_METRIC: str
+    SECONDARY_METRICS: tuple[str, ...]
+    EVIDENCE: str
+    DIAGNOSIS: str
     HIGHER_IS_BETTER: Mapping[str, bool]
 
 
@@ -151,6 +252,11 @@ class Kind:
     def primary_metric(self) -> str:
         """The metric that speaks for the kind."""
         return self.score.PRIMARY_METRIC
+
+    @property
+    def secondary_metrics(self) -> tuple[str, ...]:
+        """The metrics that guard the primary one: no gain counts that one of them pays for."""
+        return self.score.SECONDARY_METRICS
 
     @property
     def higher_is_better(self) -> Mapping[str, bool]:

@@ -39,6 +39,13 @@ class Base:
     entry: Entry | None
 
     @property
+    def licence(self) -> str | None:
+        """Its licence as the Hub spells it, where it is known."""
+        if self.name == STARTER:
+            return "cc-by-sa-4.0"
+        return self.entry.licence.lower() if self.entry else None
+
+    @property
     def source(self) -> str:
         """What transformers loads it from: the folder, else the Hub id."""
         return str(self.path or self.hub_id)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Base",
+    "check_dtype",
     "check_four_bit",
     "device_type",
     "empty_model",
@@ -27,6 +28,7 @@ __all__ = [
     "load_causal",
     "load_config",
     "load_tokenizer",
+    "load_weights",
     "local_files",
     "offline",
     "pick_dtype",
@@ -46,8 +48,9 @@ def pick_dtype(name: str, method: str = "lora") -> torch.dtype:
 
     Args:
         name: "auto", "float32", "bfloat16" or "float16". auto on CUDA: bfloat16 where the device computes in it, else
-            float16; on Apple's MPS: float32; on a CPU: bfloat16 with AMX or AVX-512 instructions for it, else float32
-            (elsewhere it is emulated, and some hundred times slower).
+            float16; on Apple's MPS: float32; on a CPU: bfloat16 where it has AMX or AVX-512 instructions for it
+            and its products are measured to be quicker, else float32 (elsewhere it is emulated, and some hundred times
+            slower).
         method: of the adapter. "full" trains the base weights themselves, whose updates bfloat16 would round away:
             auto is then float32.
 
@@ -67,7 +70,24 @@ def pick_dtype(name: str, method: str = "lora") -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if torch.backends.mps.is_available():
         return torch.float32
-    return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+    return torch.bfloat16 if _cpu_gains_from_bfloat16() else torch.float32
+
+
+def check_dtype(name: str) -> None:
+    """Refuse to train in a precision that this machine only emulates, some hundred times slower.
+
+    Raises:
+        UserError: bfloat16 or float16 on a CPU without instructions for it.
+    """
+    if name not in ("bfloat16", "float16") or device_type() != "cpu":
+        return
+    if name == "float16" or not _cpu_has_bfloat16():
+        raise UserError(
+            f"{name} was asked for, and this CPU has no instructions for it: it would be emulated, "
+            "some hundred times slower than float32.",
+            "model.dtype",
+            "Use auto, which takes what is fastest here, or a machine with a GPU.",
+        )
 
 
 def device_type() -> str:
@@ -148,7 +168,7 @@ def load_causal(base: Base, dtype: str = "auto", method: str = "lora") -> PreTra
             "Choose a base that writes text, such as starter or SmolLM2-135M-Instruct, or kind: embedding.",
         )
     chosen = pick_dtype(dtype, method)
-    settings: dict[str, Any] = {"use_safetensors": True, "dtype": chosen, "output_loading_info": True}
+    settings: dict[str, Any] = {"dtype": chosen}
     if method == "qlora":
         from transformers import BitsAndBytesConfig
 
@@ -157,9 +177,27 @@ def load_causal(base: Base, dtype: str = "auto", method: str = "lora") -> PreTra
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
         )
         settings["device_map"] = {"": 0}
-    load_weights: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
-    model, told = _load(base, "weights", load_weights, settings)
+    return load_weights(base, AutoModelForCausalLM.from_pretrained, settings)
+
+
+def load_weights(
+    base: Base, load: Callable[..., Any], settings: dict[str, Any], may_lack: str | None = None
+) -> PreTrainedModel:
+    """Load weights from safetensors through a from_pretrained of transformers, all of them or none.
+
+    Args:
+        load: such as `AutoModel.from_pretrained`. settings: what it is told besides.
+        may_lack: a module of the model that nothing reads; where the files lack its weights, they are zero.
+
+    Raises:
+        UserError: the weights are not at hand and cannot be fetched, are pickles, or some are missing.
+    """
+    model, told = _load(base, "weights", load, settings | {"use_safetensors": True, "output_loading_info": True})
     missing = sorted(told["missing_keys"])
+    unread = [name for name in missing if may_lack and name.startswith(f"{may_lack}.")]
+    for name in unread:
+        model.get_parameter(name).data.zero_()
+    missing = [name for name in missing if name not in unread]
     if missing:
         raise UserError(
             f"{len(missing)} weights of the model are not in its files, {missing[0]} among them.",
@@ -294,6 +332,16 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 def _is_network(causes: list[BaseException]) -> bool:
     names = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ProxyError")
     return any(isinstance(cause, ConnectionError | TimeoutError) or type(cause).__name__ in names for cause in causes)
+
+
+@cache
+def _cpu_gains_from_bfloat16() -> bool:
+    """Tell whether products in bfloat16 are quicker: measured once for a machine, and only where it can be so."""
+    import torch
+
+    from luthier.models.rate import matmul_rate
+
+    return _cpu_has_bfloat16() and matmul_rate("cpu", torch.bfloat16) > matmul_rate("cpu", torch.float32)
 
 
 @cache

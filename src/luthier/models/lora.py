@@ -33,6 +33,7 @@ __all__ = [
     "check_rank",
     "check_targets",
     "count_parameters",
+    "keep_share",
     "load_adapter",
     "merge",
     "merge_error",
@@ -92,6 +93,23 @@ def count_parameters(model: PeftModel | PreTrainedModel) -> tuple[int, int]:
         total += count
         trainable += count if parameter.requires_grad else 0
     return trainable, total
+
+
+def keep_share(model: PeftModel | PreTrainedModel, share: float) -> None:
+    """Keep a share of what a LoRA adapter has learned, in place: its B matrices are multiplied by it.
+
+    The weights lie between the base's and the tuned ones, where a model often does better on data unlike its training
+    data than either (WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903).
+
+    Args:
+        share: above 0, up to 1, which changes nothing.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters() if share != 1 else ():
+            if "lora_B" in name:
+                parameter.mul_(share)
 
 
 def save_adapter(model: PeftModel | PreTrainedModel, folder: Path, base_name: str | None = None) -> None:
@@ -214,10 +232,12 @@ def _load_full(base_model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     if not (folder / "config.json").is_file():
         raise UserError(f"There is no adapter here: no {CONFIG}.", str(folder), "Run: luthier train RECIPE")
     from luthier.models.bases import Base, check_folder
-    from luthier.models.load import load_causal
+    from luthier.models.load import is_causal, load_causal
+    from luthier.models.sentence import load_encoder
 
     dtype = str(base_model.dtype).removeprefix("torch.")
-    model = load_causal(Base(folder.name, check_folder(folder), None, None), dtype, "full")
+    load = load_causal if is_causal(base_model.config) else load_encoder
+    model = load(Base(folder.name, check_folder(folder), None, None), dtype, "full")
     model.eval()  # type: ignore[no-untyped-call]
     return model
 

@@ -202,13 +202,14 @@ def _answering(model: nn.Module) -> Iterator[None]:
 
 
 def _logits(model: Any, probe_ids: Sequence[int]) -> Tensor:
-    """Return the logits (length, vocabulary) of one sequence, float32 on the CPU."""
+    """Return the logits (length, vocabulary) of one sequence, of an encoder its token vectors, float32 on the CPU."""
     import torch
 
     device = next(model.parameters()).device
     with _answering(model):
-        logits: Tensor = model(input_ids=torch.tensor([list(probe_ids)], device=device)).logits[0]
-    return logits.float().cpu()
+        read = model(input_ids=torch.tensor([list(probe_ids)], device=device))
+    logits: Tensor = read.logits if hasattr(read, "logits") else read[0]
+    return logits[0].float().cpu()
 
 
 def _base_logits(model: Any, before: Mapping[str, Any], probe_ids: Sequence[int]) -> Tensor | None:

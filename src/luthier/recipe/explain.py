@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from luthier.errors import did_you_mean
 from luthier.recipe.keys import Key, all_keys, children, describe, inner, literals
 from luthier.recipe.positions import Entry, Place, Problems
+from luthier.recipe.section import ContradictionError
 from luthier.recipe.translate import lookup
 
 
@@ -29,7 +30,7 @@ def explain(error: ValidationError, root: Entry, problems: Problems) -> None:
                 _missing(dotted, root, problems)
         elif detail["type"] in ("value_error", "assertion_error"):
             if not problems.incomplete:
-                _contradiction(dotted, str(detail["ctx"]["error"]), root, problems)
+                _contradiction(dotted, detail["ctx"]["error"], root, problems)
         else:
             _refused(all_keys()[dotted], root, problems)
 
@@ -62,8 +63,11 @@ def _missing(dotted: str, root: Entry, problems: Problems) -> None:
     problems.add(f"{dotted} is missing.", _nearest(dotted, root), f"Add it: {needs}")
 
 
-def _contradiction(dotted: str, words: str, root: Entry, problems: Problems) -> None:
+def _contradiction(dotted: str, error: Exception, root: Entry, problems: Problems) -> None:
     """Tell what a section or key says against itself, with the values that do so."""
+    if isinstance(error, ContradictionError):
+        problems.add(f"{error}.", _nearest(error.key, root), error.remedy)
+        return
     stated = []
     for name in children(dotted):
         path = f"{dotted}.{name}" if dotted else name
@@ -73,14 +77,18 @@ def _contradiction(dotted: str, words: str, root: Entry, problems: Problems) -> 
         elif not entry and isinstance(key.field.default, int | float) and not isinstance(key.field.default, bool):
             stated.append(f"{name} {key.field.default:g} (default)")
     remedy = f"Values now: {', '.join(stated)}." if stated else ""
-    problems.add(f"{dotted or 'The recipe'}: {words}.", _nearest(dotted, root), remedy)
+    problems.add(f"{dotted or 'The recipe'}: {error}.", _nearest(dotted, root), remedy)
 
 
 def _refused(key: Key, root: Entry, problems: Problems) -> None:
     entry = lookup(root, key.dotted)
     name = f"{entry.alias} ({key.dotted})" if entry and entry.alias else key.dotted
     got = "; it has no value" if entry is None or entry.value is None else f", not {_shown(entry)}"
-    problems.add(f"{name} must be {describe(key)}{got}.", _nearest(key.dotted, root), _remedy(key, entry))
+    if key.is_secret:  # the key itself may stand where its name belongs: it is repeated nowhere
+        meant = f"It is the {key.field.description}."
+        problems.add(f"{name} must be {describe(key)}.", _nearest(key.dotted, root), meant)
+    else:
+        problems.add(f"{name} must be {describe(key)}{got}.", _nearest(key.dotted, root), _remedy(key, entry))
 
 
 def _remedy(key: Key, entry: Entry | None) -> str:

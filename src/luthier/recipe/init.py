@@ -79,7 +79,7 @@ def _proposals(inspected: Inspected) -> dict[str, Any]:
     known = _knowledge()
     found: dict[str, Any] = {"data.max_length": _length(inspected.lengths_chars)}
     if inspected.format in known["embedding"]["formats"]:
-        found |= {"kind": "embedding", "model.base": known["embedding"]["base"]}
+        found |= _embedding(inspected, known["embedding"])
     fields = dict(inspected.fields)
     group = fields.get("group") or _first(known["group"], inspected.columns)
     if group:
@@ -87,9 +87,22 @@ def _proposals(inspected: Inspected) -> dict[str, Any]:
     # What a row says is no property to keep in proportion; what it is about is.
     taken = {column for field, column in fields.items() if field not in known["stratify"]}
     stratify = _first(known["stratify"], [column for column in inspected.columns if column not in taken])
-    if stratify:
+    if stratify and inspected.format not in known["embedding"]:  # families are never cut, so not in proportion either
         found["data.split.stratify"] = stratify
     return found | {"data.fields": fields}
+
+
+def _embedding(inspected: Inspected, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is proposed for pairs, triplets and titles: see proposals.yaml."""
+    found = {"kind": "embedding", "model.base": known["base"], **known["settings"], **known.get(inspected.format, {})}
+    share = found.get("data.split.train", all_keys()["data.split.train"].field.default)
+    steps = known["steps"]
+    if inspected.more:
+        found["training.steps"] = steps
+    else:
+        steps = max(1, round(share * inspected.rows / found["training.batch_size"]))
+    found["training.schedule.warmup"] = min(int(steps * known["warmup"]["share"]), known["warmup"]["most"])
+    return found
 
 
 def _first(candidates: Sequence[str], columns: Sequence[str]) -> str | None:
@@ -123,8 +136,11 @@ def _source(data_path: Path, folder: Path | None) -> str:
 
 def _section(dotted: str, proposed: dict[str, Any], depth: int) -> list[str]:
     lines = []
+    kind = proposed.get("kind", all_keys()["kind"].field.default)
     for name in children(dotted):
         key = all_keys()[f"{dotted}.{name}" if dotted else name]
+        if key.kind not in ("", kind):
+            continue
         if key.sections and _default(key) is not None:
             about = key.field.description or (key.sections[0].__doc__ or "").partition("\n")[0]
             lines += ["", f"# {about}"] if depth == 0 else []

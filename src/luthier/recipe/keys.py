@@ -45,10 +45,22 @@ class Key:
         return str(extra.get("path", "")) if isinstance(extra, dict) else ""
 
     @property
+    def kind(self) -> str:
+        """The one kind of model that reads it, or ""."""
+        extra = self.field.json_schema_extra
+        return str(extra.get("kind", "")) if isinstance(extra, dict) else ""
+
+    @property
     def form(self) -> str:
         """What the schema says in words of the form of its text, or ""."""
         extra = self.field.json_schema_extra
         return str(extra.get("form", "")) if isinstance(extra, dict) else ""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether a wrong value must not be shown."""
+        extra = self.field.json_schema_extra
+        return bool(extra.get("secret")) if isinstance(extra, dict) else False
 
 
 def members(annotation: Any) -> list[Any]:

@@ -6,58 +6,68 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from luthier.report.content import Code, Content, Section, Table
+from luthier.report.closing import limits_section, reproduce_sections
+from luthier.report.content import Content, Section
 from luthier.report.data import data_section
-from luthier.report.results import comparison_section, flips_section, topics_section, training_section
+from luthier.report.diagnosis import diagnosis_section
+from luthier.report.results import breakdown_section, comparison_section, flips_section, metric_title
+from luthier.report.training import training_section
+from luthier.report.words import number, unbroken
 from luthier.run.atomic import read_json, read_jsonl
 from luthier.run.folder import RunFolder
 from luthier.run.record import read_record
 
+SIDES = ("base", "tuned")
+
 
 def build(folder: RunFolder, recipe_name: str) -> Content:
     """Return the content of a run's report; parts whose stage has not run are left out."""
-    record = read_record(folder)
-    data, comparison = _read(folder.data_report), _read(folder.comparison)
-    sections = _result_sections(folder, comparison) if comparison else []
-    trained = _read(folder.train_report)
-    if trained:
-        sections.append(training_section(list(read_jsonl(folder.training / "metrics.jsonl")), trained))
+    record, data = read_record(folder), _read(folder.data_report)
+    comparison, metrics = _read(folder.comparison), _read(folder.metrics_report) or {}
+    diagnosis, trained, plan = _read(folder.diagnosis), _read(folder.train_report), _read(folder.plan_report)
+    sections = _evaluation_sections(folder, comparison, metrics, diagnosis) if comparison else []
     sections += [data_section(data)] if data else []
-    sections += [_recipe_section(folder), _environment_section(record)]
+    sections += [training_section(_lines(folder.metrics), trained, plan, _lines(folder.guards))] if trained else []
+    limits = limits_section(comparison, metrics, data, trained, diagnosis)
+    sections += [limits] if limits else []
+    sections += reproduce_sections(folder, record)
     return Content(
         title=recipe_name,
         subtitle=f"run {folder.id} · {record['kind']} · {record['created'][:16].replace('T', ' ')}",
         verdict=comparison["verdict"] if comparison else None,
-        headline=f"{comparison['verdict'].capitalize()}. {comparison['sentence']}" if comparison else _headline(data),
-        facts=[*(_comparison_facts(comparison) if comparison else []), *_facts(data)],
+        headline=unbroken(_headline(comparison, data)),
+        facts=[*(_comparison_facts(comparison, metrics) if comparison else []), *_facts(data)],
         sections=sections,
     )
 
 
-def _result_sections(folder: RunFolder, comparison: Mapping[str, Any]) -> list[Section]:
-    evaluated = folder.evaluation
-    metric = comparison["primary"]
-    scores = [line for line in read_jsonl(evaluated / "scores.jsonl") if line["metric"] == metric]
-    base, tuned = (
-        {line["id"]: line for line in read_jsonl(evaluated / f"answers-{who}.jsonl")} for who in ("base", "tuned")
-    )
-    topics = topics_section(scores, {item: line["labels"] for item, line in base.items()}, metric)
-    answers = {item: (base[item], tuned[item]) for item in base}
-    return [
-        comparison_section(comparison, read_json(evaluated / "metrics.json")),
-        *([topics] if topics else []),
-        flips_section(scores, answers, metric),
-    ]
+def _evaluation_sections(
+    folder: RunFolder, comparison: Mapping[str, Any], metrics: Mapping[str, Any], diagnosis: Mapping[str, Any] | None
+) -> list[Section]:
+    primary = comparison["primary"]
+    title, higher = metric_title(metrics, primary), comparison["metrics"][primary]["higher_is_better"]
+    scores = [line for line in _lines(folder.scores) if line["metric"] == primary]
+    base, tuned = ({line["id"]: line for line in _lines(folder.answers(who))} for who in SIDES)
+    answers = {item: (line, tuned[item]) for item, line in base.items() if item in tuned}
+    where = breakdown_section(_read(folder.breakdowns) or {}, title, higher)
+    sections = [comparison_section(comparison, metrics, scores, list(answers.values()))]
+    sections += [where] if where else []
+    sections += [diagnosis_section(diagnosis)] if diagnosis else []
+    return [*sections, flips_section(scores, answers, title, higher)]
 
 
-def _comparison_facts(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
-    entry = comparison["metrics"][comparison["primary"]]
-    facts = [(comparison["primary"], f"{entry['base']:.3f} → {entry['tuned']:.3f}")]
+def _comparison_facts(comparison: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    primary = comparison["primary"]
+    entry = comparison["metrics"][primary]
+    change = f"{number(entry['base'], '', 3)} → {number(entry['tuned'], '', 3)}"
     judged = [one["verdict"] for one in comparison["metrics"].values()]
-    return [*facts, ("metrics improved", f"{judged.count('improved')} of {len(judged)}")]
+    improved = f"{judged.count('improved')} of {len(judged)}"
+    return [(metric_title(metrics, primary), change), ("metrics improved", improved)]
 
 
-def _headline(data: Mapping[str, Any] | None) -> str:
+def _headline(comparison: Mapping[str, Any] | None, data: Mapping[str, Any] | None) -> str:
+    if comparison:
+        return f"{comparison['verdict'].capitalize()}. {comparison['sentence']}"
     if data is None:
         return "Nothing has been prepared yet."
     rows = data["rows"]
@@ -78,18 +88,9 @@ def _facts(data: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
 
 
-def _recipe_section(folder: RunFolder) -> Section:
-    text = folder.recipe.read_text(encoding="utf-8")
-    return Section("recipe", "Recipe", "Resolved: every key with the value that was used.", [Code(text)])
-
-
-def _environment_section(record: Mapping[str, Any]) -> Section:
-    rows = [(name.replace("_", " "), str(value)) for name, value in record["machine"].items()]
-    rows += [(name, version) for name, version in record["versions"].items()]
-    rows.append(("seed", str(record["seed"])))
-    finding = "The same recipe on the same machine gives the same result."
-    return Section("environment", "Environment", finding, [Table(("", ""), rows)])
-
-
 def _read(path: Path) -> Any:
     return read_json(path) if path.is_file() else None
+
+
+def _lines(path: Path) -> list[Any]:
+    return list(read_jsonl(path)) if path.is_file() else []

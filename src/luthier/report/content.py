@@ -1,93 +1,62 @@
-"""What a report says, as typed values: one content model, whatever format draws it.
+"""What a report says, as typed values: one content model, whatever format writes it.
 
 Every number comes from the run folder. A part whose stage has not run is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from luthier.report.figures import Figure, Tone
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headers. `numeric` names the columns that are aligned to the right."""
+    """Rows of text under headers.
+
+    Attributes:
+        numeric: the columns aligned to the right. prose: those whose text wraps. key: it is worth a slide.
+    """
 
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     numeric: frozenset[int] = frozenset()
+    prose: frozenset[int] = frozenset()
+    key: bool = False
     block: Literal["table"] = "table"
 
 
 @dataclass(frozen=True)
-class Bars:
-    """Counts or shares by name: a histogram or a ranking. `values` are drawn against the largest."""
+class Picture:
+    """A figure. `key`: it is worth a slide."""
 
-    title: str
-    names: Sequence[str]
-    values: Sequence[float]
-    unit: str = ""
-    block: Literal["bars"] = "bars"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line of a chart: its name and points (x, y), x ascending."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Curves over one x axis."""
-
-    title: str
-    x_label: str
-    y_label: str
-    curves: Sequence[Curve]
-    block: Literal["chart"] = "chart"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """One row of a forest plot: a standardised difference with its interval; better lies to the right."""
-
-    name: str
-    middle: float
-    low: float
-    high: float
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Forest:
-    """Differences with intervals, one under another, around zero."""
-
-    title: str
-    intervals: Sequence[Interval]
-    block: Literal["forest"] = "forest"
+    figure: Figure
+    key: bool = False
+    block: Literal["picture"] = "picture"
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Texts to read side by side: what was asked, and named answers."""
+    """Texts to read side by side: what was asked, and named answers. `key`: it is worth a slide."""
 
     title: str
     question: str
     answers: Sequence[tuple[str, str]]
-    tone: Literal["good", "bad", ""] = ""
+    tone: Tone = ""
+    key: bool = False
     block: Literal["passage"] = "passage"
 
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph; `tone` marks what is good or bad news."""
+    """A paragraph; `tone` marks what is good or bad news. `key`: it is worth a place on a slide."""
 
     text: str
-    tone: Literal["good", "bad", "warn", ""] = ""
+    tone: Tone = ""
+    key: bool = False
     block: Literal["note"] = "note"
 
 
@@ -99,12 +68,12 @@ class Code:
     block: Literal["code"] = "code"
 
 
-Block = Table | Bars | Chart | Forest | Passage | Note | Code
+Block = Table | Picture | Passage | Note | Code
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report. The title names the subject, the finding says what was found."""
+    """A part of the report. The title is the reader's question, the finding answers it."""
 
     id: str
     title: str
@@ -129,3 +98,8 @@ class Content:
     headline: str
     facts: Sequence[tuple[str, str]]
     sections: Sequence[Section]
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the pictures of all sections in their order."""
+        for section in self.sections:
+            yield from (block for block in section.blocks if isinstance(block, Picture))

@@ -7,10 +7,17 @@ from itertools import pairwise
 from typing import Any
 
 from luthier.data.rows import SPLITS
-from luthier.report.content import Bars, Block, Note, Passage, Section, Table
+from luthier.report.content import Block, Note, Passage, Picture, Section, Table
+from luthier.report.escape import shortened
+from luthier.report.figures import Bars, Funnel, Step
+from luthier.report.words import capped, listed
 
 EXAMPLES = 3
-REJECTED_SHOWN = 8
+FILES_SHOWN = 4
+REASONS_SHOWN = 8
+STRATA_SHOWN = 20
+VALUES_SHOWN = 20
+TEXT_SHOWN = 600
 
 
 def data_section(report: Mapping[str, Any]) -> Section:
@@ -20,10 +27,10 @@ def data_section(report: Mapping[str, Any]) -> Section:
         f"Of {rows['found']:,} rows found, {rows['rejected']:,} were rejected; the rest fell into "
         f"{report['split']['groups']:,} groups, none of which stands on two sides."
     )
-    blocks: list[Block] = [_funnel(report)]
+    blocks: list[Block] = [_funnel(report), _files(report)]
     blocks += [Note(f"Warning: {warning}", "warn") for warning in report["warnings"]]
     blocks += [*_splits(report), *_overlap(report), *_statistics(report), *_contradictions(report)]
-    return Section("data", "Data", finding, blocks)
+    return Section("data", "What was it taught?", finding, blocks)
 
 
 def truncation_sentence(statistics: Mapping[str, Any]) -> str:
@@ -36,27 +43,39 @@ def truncation_sentence(statistics: Mapping[str, Any]) -> str:
     return f"{cut:,} rows ({share:.1%}) are longer than {statistics['max_length']} tokens{estimated}."
 
 
-def _funnel(report: Mapping[str, Any]) -> Table:
-    rows = report["rows"]
-    lines = [("found in the files", f"{rows['found']:,}")]
-    lines += [(f"rejected: {reason}", f"−{count:,}") for reason, count in report["rejected"].items()]
-    lines += [("made by rules, for training only", f"+{rows['augmented']:,}")] if rows["augmented"] else []
-    lines += [(name, f"{rows[name]:,}") for name in SPLITS]
-    files = ", ".join(file["file"] for file in report["files"][:REJECTED_SHOWN])
-    return Table(("rows", ""), lines, f"From {files}, read as {report['format']}.", frozenset({1}))
+def _funnel(report: Mapping[str, Any]) -> Picture:
+    rows, reasons = report["rows"], list(report["rejected"].items())
+    steps = [Step("found in the files", rows["found"])]
+    steps += [Step(f"rejected: {reason}", count, "lost") for reason, count in reasons[:REASONS_SHOWN]]
+    rest = sum(count for _, count in reasons[REASONS_SHOWN:])
+    steps += [Step("rejected: other reasons", rest, "lost")] if rest else []
+    steps += [Step("made by rules, to train on", rows["augmented"], "added")] if rows["augmented"] else []
+    steps += [Step("in the splits", sum(rows[name] for name in SPLITS))]
+    steps += [Step(name, rows[name], "part") for name in SPLITS]
+    lost = f"{rows['rejected']:,} of them rejected" if rows["rejected"] else "none rejected"
+    title = f"{rows['found']:,} rows found, {lost}; {rows['train']:,} train and {rows['test']:,} test"
+    return Picture(Funnel("funnel", title, steps), key=True)
+
+
+def _files(report: Mapping[str, Any]) -> Note:
+    names = [capped(str(file["file"]).replace("\\", "/").rsplit("/", 1)[-1], 60) for file in report["files"]]
+    return Note(f"From {listed(names, FILES_SHOWN)}, read as {report['format']}." if names else "From no file.")
 
 
 def _splits(report: Mapping[str, Any]) -> list[Block]:
     split = report["split"]
     lines = []
-    for stratum in [*split["strata"], split["overall"]]:
-        cells = [stratum["name"], f"{stratum['groups']:,}"]
+    strata = sorted(split["strata"], key=lambda stratum: -stratum["rows"])
+    for stratum in [*strata[:STRATA_SHOWN], split["overall"]]:
+        cells = [capped(str(stratum["name"]), 50), f"{stratum['groups']:,}"]
         for name in SPLITS:
             portion = stratum["portions"][name]
             cells.append(f"{portion['rows']:,} ({portion['share']:.1%})")
         worst = max((abs(portion["deviation"]) for portion in stratum["portions"].values()), default=0.0)
         lines.append([*cells, f"{worst:.1f}"])
     caption = "Rows before augmentation. The last column is the largest deviation from the wanted share, in points."
+    if len(strata) > STRATA_SHOWN:
+        caption += f" The {STRATA_SHOWN} largest of {len(strata):,} strata are shown."
     headers = ("", "groups", *SPLITS, "deviation")
     return [Table(headers, lines, caption, frozenset({1, 2, 3, 4, 5}))]
 
@@ -93,8 +112,9 @@ def _overlap(report: Mapping[str, Any]) -> list[Block]:
 def _example(pair: Mapping[str, Any], way: str, example: Mapping[str, Any]) -> Passage:
     words = {"near": "near-duplicates", "ngram": "shared word sequences"}[way]
     title = f"{pair['held_out']} and {pair['reference']}: {words}, {example['similarity']:.0%}"
-    answers = [(f"{pair['reference']}: {example['found_in_id']}", example["found_in_text"])]
-    return Passage(title, f"{example['held_out_id']}: {example['held_out_text']}", answers)
+    found = shortened(str(example["found_in_text"]), TEXT_SHOWN)
+    answers = [(capped(f"{pair['reference']}: {example['found_in_id']}", 80), found)]
+    return Passage(title, shortened(f"{example['held_out_id']}: {example['held_out_text']}", TEXT_SHOWN), answers)
 
 
 def _statistics(report: Mapping[str, Any]) -> list[Block]:
@@ -124,16 +144,29 @@ def _statistics(report: Mapping[str, Any]) -> list[Block]:
     filled = [place for place, count in enumerate(counts) if count]
     if filled:
         span = slice(filled[0], filled[-1] + 1)
-        blocks.append(Bars("Length of rows in tokens", names[span], counts[span]))
+        tokens = statistics["splits"]["all"]["tokens"]["whole"]
+        title = (
+            f"Half of the rows have {tokens['median']:,.0f} tokens or fewer, one in twenty {tokens['p95']:,.0f} or more"
+        )
+        rows = [(f"{name} tokens", float(count)) for name, count in zip(names[span], counts[span], strict=True)]
+        blocks.append(Picture(Bars("row-lengths", title, rows)))
     return [*blocks, *_coverage(statistics)]
 
 
 def _coverage(statistics: Mapping[str, Any]) -> list[Block]:
     blocks: list[Block] = []
-    for what, title in (("topics", "Rows by topic"), ("difficulty", "Rows by difficulty")):
+    for what, word in (("topics", "topic"), ("difficulty", "difficulty")):
         found = statistics["splits"]["all"][what]
         if len(found) > 1:
-            blocks.append(Bars(title, list(found), [one["rows"] for one in found.values()]))
+            rows = sorted(((str(name), one["rows"]) for name, one in found.items()), key=lambda row: -row[1])
+            rows = sorted(rows) if what == "difficulty" else rows
+            most, least = max(rows, key=lambda row: row[1]), min(rows, key=lambda row: row[1])
+            title = (
+                f"By {word}, rows go from {least[1]:,} ({capped(least[0], 30)}) to {most[1]:,} ({capped(most[0], 30)})"
+            )
+            blocks.append(Picture(Bars(f"rows-by-{word}", title, rows[:VALUES_SHOWN])))
+            if len(rows) > VALUES_SHOWN:
+                blocks.append(Note(f"The {VALUES_SHOWN} largest of {len(rows):,} are shown."))
     return blocks
 
 
@@ -145,6 +178,7 @@ def _contradictions(report: Mapping[str, Any]) -> list[Block]:
         Note(f"{contradictions['count']:,} questions have different answers. Only you know which is right.", "warn")
     ]
     for one in contradictions["shown"][:EXAMPLES]:
-        answers = list(zip(one["places"], one["answers"], strict=True))
-        blocks.append(Passage("one question, different answers", one["question"], answers))
+        texts = [shortened(str(answer), TEXT_SHOWN) for answer in one["answers"][:EXAMPLES]]
+        answers = [(capped(str(place), 80), text) for place, text in zip(one["places"], texts, strict=False)]
+        blocks.append(Passage("one question, different answers", shortened(one["question"], TEXT_SHOWN), answers))
     return blocks

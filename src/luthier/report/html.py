@@ -2,103 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from luthier.report.content import Chart, Content, Forest
+from luthier.report import svg
+from luthier.report.content import Content
+from luthier.report.drawing import draw
+from luthier.report.escape import plain
+from luthier.report.figures import Figure
+from luthier.report.scene import DARK, LIGHT, Role
 
-WIDTH, HEIGHT = 640, 240
-LEFT, BOTTOM, TOP, RIGHT = 56, 34, 12, 12
+TEMPLATES = Path(__file__).with_name("templates")
+VERDICT_MARKS = {"improved": "▲", "worse": "▼", "no evidence": "○", "too few examples": "◇"}
+PAGE = "#fbfaf7"  # softer than the white of paper
 
 
 def page(content: Content) -> str:
-    """Return the page. All text is escaped by jinja2."""
+    """Return the page. All text is escaped by jinja2, after what cannot be shown has been replaced."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
-    environment.globals.update(plot=plot, forest=forest)
-    return environment.get_template("page.html.j2").render(content=content)
+    environment.globals.update(drawn=_drawn, marks=VERDICT_MARKS)
+    return environment.get_template("page.html.j2").render(content=content, colours=_colours())
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Return round values that span [low, high]: steps of 1, 2 or 5 times a power of ten."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / wanted
-    power = 10.0 ** len(str(int(rough))) / 10 if rough >= 1 else 10.0 ** -_zeros(rough)
-    step = next((power * factor for factor in (1, 2, 5, 10) if power * factor >= rough), power * 10)
-    first = -(-low // step) * step
-    return [round(first + step * k, 10) for k in range(int((high - first) / step + 1e-9) + 1)]
+def _drawn(figure: Figure) -> Markup:
+    return svg.inline(draw(figure))
 
 
-def plot(chart: Chart) -> dict[str, object]:
-    """Return a chart in picture coordinates: ticks as (position, label), curves as lists of points."""
-    xs = [x for curve in chart.curves for x, _ in curve.points]
-    ys = [y for curve in chart.curves for _, y in curve.points]
-    x_range, y_range = (min(xs), max(xs)), (min(ys), max(ys))
-
-    def x_at(x: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * _share(x, x_range), 1)
-
-    def y_at(y: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(y, y_range), 1)
-
-    return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "x_ticks": [(x_at(x), f"{x:g}") for x in ticks(*x_range)],
-        "y_ticks": [(y_at(y), f"{y:.3g}") for y in ticks(*y_range)],
-        "curves": [
-            {"name": curve.name, "points": " ".join(f"{x_at(x)},{y_at(y)}" for x, y in thinned(curve.points))}
-            for curve in chart.curves
-        ],
-    }
+def _shown(value: object) -> object:
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def forest(figure: Forest) -> dict[str, object]:
-    """Return a forest plot in picture coordinates, zero always in view."""
-    values = [0.0, *(value for row in figure.intervals for value in (row.low, row.high))]
-    span = (min(values), max(values))
-    room = max((span[1] - span[0]) * 0.05, 1e-9)
-    span = (span[0] - room, span[1] + room)
-
-    def at(value: float) -> float:
-        return round(100 * _share(value, span), 2)
-
-    rows = [
-        {
-            "name": row.name,
-            "middle": at(row.middle),
-            "low": at(row.low),
-            "high": at(row.high),
-            "verdict": row.verdict,
-            "told": f"{row.middle:+.2f} ({row.low:+.2f} to {row.high:+.2f})",
-        }
-        for row in figure.intervals
-    ]
-    return {"zero": at(0.0), "rows": rows}
+def _colours() -> Markup:
+    """Return the two themes as variables, and the classes of the drawings, which take their colours from them."""
+    light, dark = (_variables(colours) for colours in ({**LIGHT, "page": PAGE}, DARK))
+    themes = f":root{{color-scheme:light dark;{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    printed = f"@media print{{:root{{color-scheme:light;{_variables(LIGHT)}}}}}"
+    return Markup(themes + printed + svg.sheet({role: f"var(--{role})" for role in LIGHT}))  # noqa: S704 - of constants
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
-    """Return at most about `most` of the points, evenly, the last one included: a picture shows no more."""
-    step = max(1, len(points) // most)
-    kept = list(points[::step])
-    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
-
-
-def _share(value: float, span: tuple[float, float]) -> float:
-    return 0.5 if span[1] <= span[0] else (value - span[0]) / (span[1] - span[0])
-
-
-def _zeros(value: float) -> int:
-    """Return how many places after the point the first digit of a value below 1 stands."""
-    places = 1
-    while value * 10**places < 1:
-        places += 1
-    return places
+def _variables(colours: Mapping[Role, str]) -> str:
+    return "".join(f"--{role}:{colour};" for role, colour in colours.items())

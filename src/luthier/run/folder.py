@@ -61,6 +61,16 @@ class RunFolder:
         return self.data / "rejected.jsonl"
 
     @property
+    def variations(self) -> Path:
+        """Titles and the variations made of them, as a table; there when titles were augmented."""
+        return self.data / "jittered_titles.csv"
+
+    @property
+    def refused(self) -> Path:
+        """Variations that were made and not taken, each with its reason; there when rows were augmented."""
+        return self.data / "refused.jsonl"
+
+    @property
     def data_report(self) -> Path:
         """Counts, statistics and overlap of the data."""
         return self.data / "report.json"
@@ -81,6 +91,16 @@ class RunFolder:
         return self.training / "metrics.jsonl"
 
     @property
+    def guards(self) -> Path:
+        """What the guards saw in training, an event a line; not there when there was none."""
+        return self.training / "guards.jsonl"
+
+    @property
+    def difficulties(self) -> Path:
+        """The base's loss on each training row, by which a curriculum orders them."""
+        return self.training / "difficulties.json"
+
+    @property
     def adapter(self) -> Path:
         """The trained adapter as a plain PEFT folder; after full training a plain transformers folder."""
         return self.training / "adapter"
@@ -89,6 +109,31 @@ class RunFolder:
     def train_report(self) -> Path:
         """How the training went, and the proof of its adapter."""
         return self.training / "train.json"
+
+    @property
+    def export(self) -> Path:
+        """Folder of the export stage."""
+        return self.path / "7-export"
+
+    @property
+    def merged(self) -> Path:
+        """Base and adapter as one plain transformers or sentence-transformers folder."""
+        return self.export / "merged"
+
+    @property
+    def onnx(self) -> Path:
+        """The merged model as an ONNX graph, with its tokenizer."""
+        return self.export / "onnx"
+
+    @property
+    def verification(self) -> Path:
+        """How far each exported model is from the trained one."""
+        return self.export / "verify.json"
+
+    @property
+    def card(self) -> Path:
+        """The model card, with the metadata that the Hugging Face Hub reads."""
+        return self.export / "README.md"
 
     @property
     def report(self) -> Path:
@@ -101,14 +146,67 @@ class RunFolder:
         return self.report / "index.html"
 
     @property
+    def infographic(self) -> Path:
+        """The run on one page: `infographic.svg`; the picture beside it is a .png."""
+        return self.report / "infographic.svg"
+
+    @property
+    def figures(self) -> Path:
+        """The figures of the report, each as .svg and .pdf."""
+        return self.report / "figures"
+
+    def document(self, name: str) -> Path:
+        """A document of the report: report.pdf, report.tex, slides.pdf, slides.tex."""
+        return self.report / name
+
+    @property
     def evaluation(self) -> Path:
         """Folder of the evaluate stage."""
         return self.path / "5-evaluate"
 
     @property
+    def vectors(self) -> Path:
+        """Vectors of texts that were read once, each file with its fingerprint; may be removed at any time."""
+        return self.path / "vectors"
+
+    @property
     def comparison(self) -> Path:
         """Base against tuned, metric by metric."""
         return self.evaluation / "comparison.json"
+
+    @property
+    def metrics_report(self) -> Path:
+        """Each metric of base and tuned, and how their answers went."""
+        return self.evaluation / "metrics.json"
+
+    @property
+    def scores(self) -> Path:
+        """One line an item and metric: base, tuned and their difference."""
+        return self.evaluation / "scores.jsonl"
+
+    def answers(self, who: str) -> Path:
+        """The answers of one side, base or tuned, item by item."""
+        return self.evaluation / f"answers-{who}.jsonl"
+
+    @property
+    def breakdowns(self) -> Path:
+        """The primary metric by topic, difficulty and other fields."""
+        return self.evaluation / "breakdowns.json"
+
+    @property
+    def forgetting(self) -> Path:
+        """Base and tuned on general text, and on an earlier run's test rows."""
+        return self.evaluation / "forgetting.json"
+
+    @property
+    def diagnosis(self) -> Path:
+        """What the diagnosis of the answers comes to."""
+        return self.path / "6-diagnose" / "summary.json"
+
+    @property
+    def errors(self) -> Path:
+        """The findings of the diagnosis, one a line."""
+        return self.path / "6-diagnose" / "errors.jsonl"
 
 
 def new_folder(runs: Path, name: str) -> RunFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,15 @@ from luthier.run.folder import RunFolder, find_run
 
 if TYPE_CHECKING:
     from luthier.models.engines import TransformersAnswerer
+    from luthier.serve.vectors import RunVectors
 
 Message = Mapping[str, str]
+# What a kind gives for a text: "module:class" of what opens its runs.
+DOORS = {"words": "luthier.serve.load:RunModel", "vectors": "luthier.serve.vectors:RunVectors"}
 
 
 class RunModel:
-    """Base and tuned model of one run. Weights are loaded with the first answer.
+    """Base and tuned model of one run that answers in words. Weights are loaded with the first answer.
 
     Args:
         folder: the run; its recipe.yaml names the base, 4-train/adapter holds what was trained.
@@ -124,8 +128,10 @@ class RunModel:
         return [self.decode(one.ids) for one in generated]
 
 
-def load(named: str, runs: Path | str | None = None) -> RunModel:
+def load(named: str, runs: Path | str | None = None) -> RunModel | RunVectors:
     """Load the model of a run: `luthier.load("interviewmate/latest").answer(["…"])`.
+
+    What it answers with is the kind's: strings, or vectors [texts, dimensions].
 
     Args:
         named: a run: path, `<recipe name>/latest`, `<recipe name>/<id>`, or an id.
@@ -137,8 +143,8 @@ def load(named: str, runs: Path | str | None = None) -> RunModel:
     return open_run(find_run(named, Path(runs or os.environ.get("LUTHIER_RUNS", "runs"))))
 
 
-def open_run(folder: RunFolder) -> RunModel:
-    """Return the model of a run folder.
+def open_run(folder: RunFolder) -> RunModel | RunVectors:
+    """Return the model of a run folder, as what its kind gives.
 
     Raises:
         UserError: nothing has been trained in it.
@@ -147,7 +153,25 @@ def open_run(folder: RunFolder) -> RunModel:
         raise UserError(
             "This run has no trained model yet.", str(folder.path), f"Run: luthier train {folder.path.parent.name}"
         )
-    return RunModel(folder)
+    from luthier.kinds import kind_named
+    from luthier.recipe.load import load_recipe
+
+    gives = kind_named(load_recipe(folder.recipe).recipe.kind).model.GIVES
+    module, _, name = DOORS[gives].partition(":")
+    opened: RunModel | RunVectors = getattr(import_module(module), name)(folder)
+    return opened
+
+
+def speaking(folder: RunFolder) -> RunModel:
+    """Return the model of a run folder that answers in words.
+
+    Raises:
+        UserError: nothing has been trained in it, or it gives vectors.
+    """
+    opened = open_run(folder)
+    if not isinstance(opened, RunModel):
+        raise UserError(f"{opened.name} gives vectors, not words.", str(folder.path), "Name a run of a language model.")
+    return opened
 
 
 def too_long(answerer: TransformersAnswerer, tokens: int) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from luthier.data.records import Bad, storable
 from luthier.run.atomic import replacing, write_json, write_jsonl
+from luthier.run.delimited import guarded as guarded_cell
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"
 SHOWN = 200
 
 
@@ -100,9 +100,7 @@ def _cell(value: Any, guarded: bool) -> str:
         return ""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, default=str)
-    text = str(value)
-    risky = guarded and isinstance(value, str) and text.startswith(FORMULA_STARTS)
-    return f"'{text}" if risky else text
+    return guarded_cell(value) if guarded and isinstance(value, str) else str(value)
 
 
 def _write_parquet(

@@ -7,95 +7,117 @@ from typing import TYPE_CHECKING, Any
 from luthier.errors import UserError
 from luthier.run.atomic import read_jsonl, write_json, write_jsonl
 from luthier.run.folder import RunFolder
-from luthier.run.journal import Journal
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
+    from luthier.data.rows import Row
+    from luthier.evaluate.evidence import Asked
+    from luthier.kinds.base import Kind
     from luthier.recipe.schema import Recipe
+
+FEWEST_EARLIER = 10  # rows of an earlier run from which something can be said
 
 
 def evaluate(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
-    """Answer the test split with base and tuned, score both, and compare them.
+    """Measure base and tuned on the test split in the way of the kind, score both, and compare them.
 
-    Writes answers-base.jsonl, answers-tuned.jsonl, scores.jsonl, metrics.json and comparison.json. Killed on the way,
-    it goes on from the last finished batch of answers.
+    Writes answers-base.jsonl, answers-tuned.jsonl, scores.jsonl, metrics.json, comparison.json and breakdowns.json, and
+    where the kind can tell, forgetting.json.
+    Killed on the way, it goes on from what was finished.
 
     Raises:
         UserError: the test split is empty, or nothing in it can be asked.
     """
-    from luthier.data.rows import from_json
     from luthier.engine.threads import use_cores
+    from luthier.evaluate.breakdowns import breakdowns
     from luthier.evaluate.compare import compare
-    from luthier.evaluate.scoring import choose_metrics, score
+    from luthier.evaluate.evidence import gather
     from luthier.kinds import kind_named
 
     use_cores()
-    kind = kind_named(recipe.kind)
-    names = choose_metrics(recipe.evaluation.metrics, kind.higher_is_better)
-    rows = [from_json(line) for line in read_jsonl(folder.rows("test"))]
-    if not rows:
+    asked, secondary = _asked(recipe, folder, kind_named(recipe.kind))
+    if not asked.test:
         raise UserError(
             "The test split has no rows, so there is nothing to compare base and tuned on.",
             "data.split.test",
             "Give the test split a share, or add rows.",
         )
-    target = folder.evaluation
-    answers, journals = _answers(recipe, folder, rows, progress)
-    scored = score(answers["base"], answers["tuned"], names, kind.higher_is_better, kind.primary_metric)
-    comparison = compare(scored.measured, scored.primary, recipe.seed)
-    for who, lines in answers.items():
+    gathered = gather(asked, progress)
+    scored, target = gathered.scored, folder.evaluation
+    comparison = compare(scored.measured, scored.primary, recipe.seed, secondary=secondary)
+    decisive = [line for line in scored.lines if line["metric"] == scored.primary]
+    parts = breakdowns(scored.measured[scored.primary], decisive, gathered.answers["tuned"], recipe.seed)
+    for who, lines in gathered.answers.items():
         write_jsonl(target / f"answers-{who}.jsonl", lines)
     write_jsonl(target / "scores.jsonl", scored.lines)
     write_json(target / "metrics.json", scored.metrics)
     write_json(target / "comparison.json", comparison)
-    for journal in journals:
-        journal.remove()
+    write_json(folder.breakdowns, parts)
+    if gathered.forgetting is not None:
+        write_json(folder.forgetting, gathered.forgetting)
+        progress.say(f"  general text: {gathered.forgetting['verdict']}")
+    gathered.finish()
     progress.say(f"  {comparison['verdict']}: {comparison['sentence']}")
 
 
-def _answers(
-    recipe: Recipe, folder: RunFolder, rows: list[Any], progress: Progress
-) -> tuple[dict[str, list[dict[str, Any]]], list[Journal]]:
-    """Return the answers of base and tuned, and the part files that hold them until they are written."""
-    from luthier.evaluate.answers import answer_questions, read_questions
-    from luthier.kinds import kind_named
-    from luthier.models.engines import TransformersAnswerer, context_of, decode
-    from luthier.models.load import load_config, resolve
-    from luthier.models.pair import Pair
+def _asked(recipe: Recipe, folder: RunFolder, kind: Kind) -> tuple[Asked, list[str]]:
+    """Return what is to be measured, and the metrics that guard the primary one."""
+    from luthier.evaluate.evidence import Asked, choose_metrics, choose_roles
+    from luthier.models.load import resolve
 
-    kind, base = kind_named(recipe.kind), resolve(recipe.model.base)
-    tokenizer, _ = kind.model.load_tokenizer(base)
-    questions = read_questions(rows, kind.rows, tokenizer, context_of(load_config(base)))
-    ends = kind.rows.end_ids(tokenizer)
-    limit = recipe.evaluation.max_new_tokens
-    identity = _identity(recipe, folder, [[one.prompt, one.reference_ids] for one in questions])
-    pair = Pair(
-        lambda: kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method),
-        folder.adapter,
+    metrics = choose_metrics(recipe.evaluation.metrics, kind.higher_is_better)
+    earlier, rows = _earlier(folder, recipe.name)
+    primary, secondary = choose_roles(recipe.evaluation.primary, recipe.evaluation.secondary, metrics, kind)
+    asked = Asked(
+        kind=kind,
+        base=resolve(recipe.model.base),
+        dtype=recipe.model.dtype,
+        method=recipe.adapter.method,
+        adapter=folder.adapter,
+        test=_rows(folder, "test"),
+        train=_rows(folder, "train"),
+        metrics=metrics,
+        primary=primary,
+        baseline=recipe.evaluation.baseline,
+        max_length=recipe.data.max_length,
+        max_new_tokens=recipe.evaluation.max_new_tokens,
+        seed=recipe.seed,
+        folder=folder.evaluation,
+        vectors=folder.vectors,
+        identity=_identity(recipe, folder),
+        earlier=rows,
+        earlier_run=earlier,
     )
-    answers, journals = {}, []
-    for who, lend in ((recipe.evaluation.baseline, pair.base), ("tuned", pair.tuned)):
-        journal = Journal(folder.evaluation / f"answers-{who}.part", [who, *identity])
-        with lend() as model:
-            answerer = TransformersAnswerer(model, int(tokenizer.pad_token_id or 0), ends)
-            answers[who] = answer_questions(
-                questions, answerer, lambda ids: decode(tokenizer, ids), limit, journal, progress, f"answers of {who}"
-            )
-        journals.append(journal)
-    return answers, journals
+    return asked, secondary
 
 
-def _identity(recipe: Recipe, folder: RunFolder, questions: list[Any]) -> list[Any]:
-    """Return what decides the answers: answers made under other conditions are not gone on with."""
-    from luthier.run.manifest import digest_code, digest_outputs, read_manifest
+def _earlier(folder: RunFolder, name: str) -> tuple[str, list[Row]]:
+    """Return the newest earlier run of this recipe that was tested on other rows, and those rows.
+
+    Left out are rows whose text is in any split of this run: they would say nothing of what was forgotten.
+    """
+    from luthier.data.rows import SPLITS, whole_text
+    from luthier.run.folder import list_runs
+
+    own = {whole_text(row) for split in SPLITS for row in _rows(folder, split)}
+    for run in list_runs(folder.path.parent.parent, name):
+        if run.id < folder.id and run.comparison.is_file():
+            rows = [row for row in _rows(run, "test") if whole_text(row) not in own]
+            if len(rows) >= FEWEST_EARLIER:
+                return run.id, rows
+    return "", []
+
+
+def _rows(folder: RunFolder, split: str) -> list[Row]:
+    from luthier.data.rows import from_json
+
+    return [from_json(line) for line in read_jsonl(folder.rows(split))]
+
+
+def _identity(recipe: Recipe, folder: RunFolder) -> list[Any]:
+    """Return what decides the outcome: what was made under other conditions is not gone on with."""
+    from luthier.run.manifest import digest_outputs, read_manifest
     from luthier.run.record import versions
 
     trained = read_manifest(folder.training)
-    return [
-        recipe.model.model_dump(mode="json"),
-        recipe.evaluation.max_new_tokens,
-        digest_outputs(trained) if trained else None,
-        [digest_code(part) for part in ("models/engines.py", "evaluate/answers.py")],
-        versions(),
-        questions,
-    ]
+    return [recipe.model.model_dump(mode="json"), digest_outputs(trained) if trained else None, versions()]

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-    from luthier.engine.batches import Measured
+    from luthier.engine.batches import Measured, Micro
     from luthier.kinds.base import MaskProof
     from luthier.models.bases import Base
     from luthier.models.estimate import Cost, Work
     from luthier.models.targets import TargetMatch
-    from luthier.recipe.schema import Recipe
+    from luthier.recipe.schema import Recipe, Training
 
 CHARACTERS_PER_TOKEN = 3.5  # of English text, for a base whose tokenizer is not at hand
 WALKED_STEPS = 512  # of a longer training, these many steps stand for all
@@ -80,12 +80,16 @@ def make_plan(recipe: Recipe, train: Sequence[Row], validation: Sequence[Row] = 
         UserError: base, adapter or rows do not allow a training. GateError: a target matches nothing, or the mask is
             wrong.
     """
+    from luthier.engine.settings import FitSettings
     from luthier.engine.threads import use_cores
+    from luthier.kinds import kind_named
     from luthier.models import estimate
+    from luthier.models.activations import token_budget
     from luthier.models.bases import resolve
-    from luthier.models.load import device_type, load_config, pick_dtype
+    from luthier.models.load import check_dtype, device_type, load_config, pick_dtype
 
     use_cores()
+    check_dtype(recipe.model.dtype)
     if not train:
         raise UserError("There are no rows to train on.", "1-data/train.jsonl", "See 1-data/rejected.jsonl.")
     base = resolve(recipe.model.base)
@@ -93,10 +97,14 @@ def make_plan(recipe: Recipe, train: Sequence[Row], validation: Sequence[Row] = 
     dtype = pick_dtype(recipe.model.dtype, recipe.adapter.method)
     adapter = estimate.AdapterShape(recipe.adapter.method, recipe.adapter.r, recipe.adapter.targets)
     parameters, report = estimate.count(config, adapter, recipe.adapter.allow_unmatched)
-    rows, held_out = _count(recipe, base, train), _count(recipe, base, validation)
-    steps, work = _work(recipe, rows, held_out, device)
+    rows, held_out = _count(recipe, base, train, trained=True), _count(recipe, base, validation)
+    padded = kind_named(recipe.kind).learn.pads(config)
+    micro = FitSettings(token_budget=token_budget(config, device, padded)).micro(device, padded)
+    steps, work = _work(recipe, rows, held_out, micro)
+    _check_steering(recipe.training, train, steps, len(held_out.measured))
     matched = estimate.AdapterShape(adapter.method, adapter.r, [match.name for match in report if match.matched])
-    cost = estimate.cost_per_token(config, matched if report else adapter, dtype, max(work.longest[1], 8))
+    length = max(8, *(example.tokens for example in rows.measured))
+    cost = estimate.cost_per_token(config, matched if report else adapter, dtype, length)
     memory = estimate.memory(config, parameters, adapter.method, dtype, cost, work, device)
     parts = {name: round(value, 3) for name, value in (*asdict(memory).items(), ("total", memory.total))}
     return {
@@ -113,66 +121,87 @@ def make_plan(recipe: Recipe, train: Sequence[Row], validation: Sequence[Row] = 
     }
 
 
-def _count(recipe: Recipe, base: Base, rows: Sequence[Row]) -> Counted:
+def _count(recipe: Recipe, base: Base, rows: Sequence[Row], trained: bool = False) -> Counted:
     """Count tokens with the base's tokenizer and prove the mask; without the tokenizer estimate from characters."""
-    from luthier.engine.batches import Measured, measure_language
+    from luthier.kinds import kind_named
+    from luthier.kinds.remembered import remembered
     from luthier.models.load import tokenizer_at_hand
 
-    limit = recipe.data.max_length
-    why = _no_mask(recipe.kind) if tokenizer_at_hand(base) else f"The tokenizer of {base.name} is not on this machine."
+    kind, limit = kind_named(recipe.kind), recipe.data.max_length
+    rows, told = kind.rows.trained_on(rows) if trained else (rows, [])
+    why = "" if tokenizer_at_hand(base) else f"The tokenizer of {base.name} is not on this machine."
     if why or not rows:
-        lengths = [max(1, round(len(whole_text(row)) / CHARACTERS_PER_TOKEN)) for row in rows]
-        trained = [max(1, round(len(answer(row)) / CHARACTERS_PER_TOKEN)) for row in rows]
-        measured = [Measured(min(n, limit), min(t, limit)) for n, t in zip(lengths, trained, strict=True)]
-        return Counted(lengths, measured, sum(length > limit for length in lengths), 0, bool(why), why=why)
-    from luthier.kinds import kind_named
-
-    kind = kind_named(recipe.kind)
+        return _estimated(rows, limit, why)
     tokenizer, notes = kind.model.load_tokenizer(base)
-    encoded = kind.rows.encode(rows, tokenizer, limit)
+    encoded = remembered(kind).encode(rows, tokenizer, limit)
     return Counted(
         lengths=encoded.lengths,
-        measured=[measure_language(example) for example in encoded.examples],
+        measured=[kind.learn.measure(example) for example in encoded.examples],
         truncated=len(encoded.truncated),
         dropped=len(encoded.dropped),
         estimated=False,
-        mask=kind.rows.prove_mask(rows, encoded, tokenizer),
-        notes=tuple(notes),
+        mask=kind.rows.prove_mask(rows, encoded, tokenizer) if trained else None,
+        notes=(*notes, *told, *encoded.notes),
     )
 
 
-def _no_mask(kind: str) -> str:
-    """Return why rows of this kind cannot be encoded here; empty when they can."""
-    from luthier.kinds import kind_named
+def _estimated(rows: Sequence[Row], limit: int, why: str) -> Counted:
+    from luthier.engine.batches import Measured
 
-    try:
-        kind_named(kind)
-    except UserError as error:
-        return error.problem
-    return ""
+    lengths = [max(1, round(len(whole_text(row)) / CHARACTERS_PER_TOKEN)) for row in rows]
+    trained = [max(1, round(len(answer(row)) / CHARACTERS_PER_TOKEN)) for row in rows]
+    measured = [Measured(min(n, limit), min(t, limit)) for n, t in zip(lengths, trained, strict=True)]
+    return Counted(lengths, measured, sum(length > limit for length in lengths), 0, bool(why), why=why)
 
 
-def _work(recipe: Recipe, rows: Counted, held_out: Counted, device: str) -> tuple[int, Work]:
+def _work(recipe: Recipe, rows: Counted, held_out: Counted, micro: Micro) -> tuple[int, Work]:
     """Return the optimizer steps and what they ask of the machine, from the micro-batches the trainer will make."""
     from luthier.engine.batches import count_steps, micro_batches, rows_of_step
-    from luthier.engine.settings import FitSettings
     from luthier.models.estimate import Work
 
-    training, micro = recipe.training, FitSettings().micro(device)
+    training = recipe.training
     total = count_steps(len(rows.measured), training.batch_size, training.epochs, training.steps)
     walked = min(total, WALKED_STEPS)
     longest, padded, trained, count = (0, 0, 0), 0, 0, 0
     for step in range(1, walked + 1):
         chosen = rows_of_step(step, len(rows.measured), training.batch_size, recipe.seed)
         for part in micro_batches(chosen, rows.measured, *micro):
-            size = (len(part), rows.measured[part[0]].tokens, sum(rows.measured[row].weight for row in part))
+            size = _size(part, rows.measured, micro[2])
             longest = max(longest, size, key=lambda one: one[0] * one[1])
             padded, trained, count = padded + size[0] * size[1], trained + size[2], count + 1
     parts = micro_batches(range(len(held_out.measured)), held_out.measured, *micro) if held_out.measured else []
-    read = sum(len(part) * held_out.measured[part[0]].tokens for part in parts)
+    read = sum(math.prod(_size(part, held_out.measured, micro[2])[:2]) for part in parts)
     share = total / walked
     evaluations = math.ceil(total / training.checkpoint_every)
     return total, Work(longest, round(padded * share), round(trained * share), round(count * share), read * evaluations)
+
+
+def _size(part: Sequence[int], measured: Sequence[Measured], padded: bool) -> tuple[int, int, int]:
+    """Return examples, tokens of each and trained tokens of a micro-batch; a flat one is one long example."""
+    trained = sum(measured[row].weight for row in part)
+    if padded:
+        return len(part), measured[part[0]].tokens, trained
+    return 1, sum(measured[row].tokens for row in part), trained
+
+
+def _check_steering(training: Training, train: Sequence[Row], steps: int, held_out: int) -> None:
+    """Refuse what the training would refuse once the number of its steps is known.
+
+    Raises:
+        UserError: the schedule cannot be walked in so many steps, reductions have no validation loss to go by, or rows
+            have no value that the curriculum could order them by.
+    """
+    from luthier.engine import difficulty
+    from luthier.engine.plateau import require_validation
+    from luthier.engine.settings import FitSettings
+
+    FitSettings(**training.steering()).schedule_over(steps)
+    if training.schedule.plateau is not None:
+        require_validation(held_out)
+    curriculum = training.curriculum
+    if curriculum is not None and curriculum.by not in difficulty.MEASURED:
+        labels = [(row.place, row.label(curriculum.by)) for row in train]
+        difficulty.from_labels(labels, curriculum.by, curriculum.order)
 
 
 def _told_base(base: Base, config: PretrainedConfig, dtype: torch.dtype, device: str) -> dict[str, Any]:
@@ -228,13 +257,14 @@ def _told_mask(rows: Counted) -> dict[str, Any]:
 
 
 def _warnings(recipe: Recipe, config: PretrainedConfig, base: Base, needed: float, device: str) -> list[str]:
+    from luthier.models.activations import machine_memory
     from luthier.models.load import check_four_bit
 
     told = []
     context = getattr(config, "max_position_embeddings", None)
     if not getattr(config, "alibi", False) and context and recipe.data.max_length > context:
         told.append(f"data.max_length is {recipe.data.max_length}, but {base.name} reads {context} tokens at most")
-    there = _machine_memory(device)
+    there = machine_memory(device)
     if there and needed > MACHINE_SHARE * there:
         told.append(f"training needs about {needed:.1f} GiB, and this machine has {there:.1f} GiB")
     if recipe.adapter.method == "qlora":
@@ -247,17 +277,3 @@ def _warnings(recipe: Recipe, config: PretrainedConfig, base: Base, needed: floa
     if base.entry is not None and base.entry.notes:
         told.append(base.entry.notes)
     return told
-
-
-def _machine_memory(device: str) -> float | None:
-    """Return the memory of the machine, or of its CUDA device, in GiB; None when the system does not tell."""
-    import os
-
-    import torch
-
-    if device == "cuda":
-        return float(torch.cuda.mem_get_info()[1]) / 2**30
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, OSError, ValueError):
-        return None

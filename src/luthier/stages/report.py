@@ -1,22 +1,38 @@
-"""report: the page that people read."""
+"""report: what people read of a run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from luthier.run.atomic import write_text
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from luthier.recipe.schema import Recipe
 
 
-def report(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
-    """Write 8-report/index.html from what the stages before have written."""
-    from luthier.report.build import build
-    from luthier.report.html import page
+def inputs(recipe: Recipe) -> list[Path]:
+    """Return nothing, but check before any stage runs that the formats asked for can be written.
 
-    if "html" in recipe.report.formats:
-        write_text(folder.page, page(build(folder, recipe.name)))
-        progress.say(f"  {folder.page}")
+    Raises:
+        UserError: a format needs a package that is not installed.
+    """
+    from luthier.report.write import check_formats
+
+    check_formats(recipe.report.formats)
+    return []
+
+
+def report(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
+    """Write the report into 8-report, in each format of the recipe, from what the stages before have written.
+
+    Raises:
+        UserError: a format needs a package that is not installed.
+    """
+    from luthier.report.build import build
+    from luthier.report.write import write_report
+
+    for path in write_report(folder, build(folder, recipe.name), recipe.report.formats):
+        progress.say(f"  {path}")

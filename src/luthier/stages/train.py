@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import GateError, UserError
-from luthier.run.atomic import read_jsonl, write_json
+from luthier.run import ranks
+from luthier.run.atomic import read_jsonl, write_json, write_jsonl
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
@@ -17,10 +17,24 @@ if TYPE_CHECKING:
     import torch
 
     from luthier.data.rows import Row
-    from luthier.engine.trainer import FitSettings
-    from luthier.kinds.base import Encoded
+    from luthier.engine.curriculum import Pacing
+    from luthier.engine.plateau import Plateau
+    from luthier.engine.trainer import FitSettings, Fitted, Material
+    from luthier.kinds.base import Encoded, Kind, Objective, Taught
+    from luthier.models.activations import Checkpointing
     from luthier.models.proof import AdapterProof
-    from luthier.recipe.schema import Adapter, Recipe
+    from luthier.recipe.pace import Curriculum, Schedule
+    from luthier.recipe.schema import Adapter, Recipe, Training
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The rows that are trained on, both sides as the model reads them, and what to say of them."""
+
+    rows: list[Row]
+    train: Encoded
+    validation: Encoded | None
+    notes: list[str]
 
 
 def inputs(recipe: Recipe) -> list[Path]:
@@ -35,34 +49,41 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, An
 
     Writes metrics.jsonl, checkpoint-N/, adapter/ (a plain PEFT adapter with the tokenizer and its chat template; after
     full training the whole model) and train.json into 4-train/. Started again, it goes on from the newest checkpoint.
-    Returns what run.json is to say: the adapter proof and the parameter counts.
+    Returns what run.json is to say: the adapter proof and the parameter counts. Of several processes that train
+    together (`run.ranks`) all call it, and only rank 0 writes.
 
     Raises:
-        UserError: base, adapter, rows or settings do not allow a training. StageError: the loss is not finite, or the
-            disk is full. GateError: a target matches nothing, the mask is wrong, or the adapter proof does not hold.
+        UserError: base, adapter, rows or settings do not allow a training. StageError: the guards ended it, or disk or
+            memory is too small. GateError: a target matches nothing, the mask is wrong, or the adapter proof does not
+            hold.
     """
-    from luthier.engine.threads import use_cores
-    from luthier.engine.trainer import Material, fit
+    from luthier.engine.threads import look_at_cores
     from luthier.kinds import kind_named
     from luthier.models import lora
     from luthier.models.bases import resolve
-    from luthier.models.load import pick_dtype
+    from luthier.models.load import check_dtype, pick_dtype
 
-    use_cores()
+    check_dtype(recipe.model.dtype)
+    threads = look_at_cores()
     kind, base = kind_named(recipe.kind), resolve(recipe.model.base)
     dtype = pick_dtype(recipe.model.dtype, recipe.adapter.method)
     settings = fit_settings(recipe, dtype)
     tokenizer, notes = kind.model.load_tokenizer(base)
-    rows, held_out = _rows(folder, "train"), _rows(folder, "validation")
-    encoded = kind.rows.encode(rows, tokenizer, recipe.data.max_length)
-    validation = kind.rows.encode(held_out, tokenizer, recipe.data.max_length) if held_out else None
-    kind.rows.prove_mask(rows, encoded, tokenizer)
+    sides = _sides(folder, kind, tokenizer, recipe.data.max_length)
+    encoded, validation = sides.train, sides.validation
     model = _adapted(kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), recipe.adapter, recipe.seed)
     probe = encoded.examples[0].input_ids
     before = lora.snapshot(model, probe)
-    collate: Any = partial(kind.learn.collate, pad_id=tokenizer.pad_token_id)
-    material = Material(encoded.examples, validation.examples if validation else (), collate, kind.learn.loss_sum)
-    fitted = fit(model, material, settings, folder.training, progress, recipe.seed)
+    _to_device(model)
+    taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), recipe.seed)
+    for name, lines in taught.tables.items() if ranks.leads() else ():
+        write_jsonl(folder.training / f"{name}.jsonl", lines)
+    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, folder, progress)
+    fitted, path = fit_on_path(model, taught, settings, folder.training, progress, recipe.seed)
+    lora.keep_share(model, recipe.adapter.share)
+    path["threads"] = threads.told
+    if not ranks.leads():
+        return {}
     shutil.rmtree(folder.adapter, ignore_errors=True)  # an earlier run may share its files
     lora.save_adapter(model, folder.adapter, base.source)
     tokenizer.save_pretrained(str(folder.adapter))
@@ -76,12 +97,74 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, An
         "dtype": str(dtype).removeprefix("torch."),
         "method": recipe.adapter.method,
         "adapter_holds": "the whole model" if recipe.adapter.method == "full" else "a PEFT adapter",
+        "path": path,
         "rows": {"train": len(encoded.examples), "validation": len(validation.examples) if validation else 0},
-        "notes": [*notes, *_told(encoded, "training"), *_told(validation, "validation"), *fitted.notes],
+        "notes": [*notes, *filter(None, [threads.warning]), *sides.notes, *taught.notes, *fitted.notes],
     }
     write_json(folder.train_report, report)
     _gate(proof, folder)
-    return {"adapter_proof": report["adapter_proof"], "trainable": trainable, "total": total}
+    return {"adapter_proof": report["adapter_proof"], "trainable": trainable, "total": total, "path": path}
+
+
+def fit_on_path(
+    model: Any, taught: Taught, settings: FitSettings, folder: Path, progress: Progress | None, seed: int
+) -> tuple[Fitted, dict[str, Any]]:
+    """Train on the fastest path that is the same mathematics; return how it ended, and which path that was.
+
+    Args:
+        model: with its adapter, on its device. taught: of the kind. The others: see `engine.trainer.fit`.
+    """
+    from luthier.engine.trainer import fit
+    from luthier.models.activations import token_budget
+    from luthier.models.blocks import lean_blocks
+    from luthier.models.lean import lean_lora
+
+    device, padded = next(model.parameters()).device.type, taught.material.padded
+    if not settings.token_budget:
+        settings = replace(settings, token_budget=token_budget(model.config, device, padded))
+    checkpointing = _checkpointing(model, taught.material, settings)
+    if checkpointing.on:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    with lean_lora(model) as lora_path, lean_blocks(model, settings.compiled) as blocks:
+        fitted = fit(model, taught.material, settings, folder, progress, seed)
+    if checkpointing.on:
+        model.gradient_checkpointing_disable()
+    told = {"lora": lora_path.told, "blocks": blocks.told, "activation_checkpointing": checkpointing.told}
+    return fitted, {**taught.path, **told, "token_budget": settings.micro(device)[0]}
+
+
+def _checkpointing(model: Any, material: Material, settings: FitSettings) -> Checkpointing:
+    """Decide whether activations are recomputed, from the largest micro-batch there can be."""
+    from luthier.models.activations import Checkpointing, decide
+    from luthier.models.estimate import AdapterShape, Parameters
+    from luthier.models.lora import count_parameters
+
+    if material.whole_step is not None:  # it holds its memory down itself
+        return Checkpointing(False)
+    device = next(model.parameters()).device.type
+    budget = settings.micro(device)[0]
+    longest = sorted((material.measure(example) for example in material.train), key=lambda one: -one.tokens)
+    tokens = trained = 0
+    for example in longest[: settings.batch_size]:
+        if tokens and tokens + example.tokens > budget:
+            break
+        tokens, trained = tokens + example.tokens, trained + example.weight
+    adapter = next(iter(getattr(model, "peft_config", {}).values()), None)
+    targets = sorted(adapter.target_modules) if adapter else "all-linear"
+    shape = AdapterShape("lora" if adapter else "full", adapter.r if adapter else 1, targets)
+    parameters = Parameters(*count_parameters(model))
+    return decide(model.config, shape, parameters, model.dtype, (1, tokens, trained), device)
+
+
+def _to_device(model: Any) -> None:
+    """Bring the model to where it will be trained, as paths are chosen there; 4-bit weights are there already."""
+    import os
+
+    from luthier.models.load import device_type
+
+    device = device_type()
+    if next(model.parameters()).device.type != device:
+        model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device)
 
 
 def fit_settings(recipe: Recipe, dtype: torch.dtype) -> FitSettings:
@@ -92,27 +175,72 @@ def fit_settings(recipe: Recipe, dtype: torch.dtype) -> FitSettings:
     """
     import torch
 
+    from luthier.engine.guards import GuardSettings
     from luthier.engine.settings import FitSettings
 
     if recipe.adapter.method == "full" and dtype is torch.float16:
         raise UserError("float16 cannot train a whole model: its updates vanish.", "model.dtype", "Use auto.")
-    training, stopping = recipe.training, recipe.training.early_stopping
+    training, stopping, one = recipe.training, recipe.training.early_stopping, recipe.training.guards
     return FitSettings(
         epochs=training.epochs,
         steps=training.steps,
         batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        schedule=training.schedule.name,
-        warmup=training.schedule.warmup,
+        **training.steering(),
+        plateau=_plateau(training.schedule),
+        curriculum=_pacing(training.curriculum),
+        compiled=training.compile,
         max_grad_norm=training.max_grad_norm,
         weight_decay=training.weight_decay,
         patience=stopping.patience if stopping else None,
         threshold=stopping.threshold if stopping else 0.0,
         checkpoint_every=training.checkpoint_every,
         keep_checkpoints=training.keep_checkpoints,
+        guards=GuardSettings(one.on_nonfinite, one.on_spike, one.returns, one.factor) if one else None,
         # Gradients of a float16 base underflow unless the loss is scaled, which comes with autocast.
         autocast="float16" if dtype is torch.float16 and torch.cuda.is_available() else None,
     )
+
+
+def _plateau(schedule: Schedule) -> Plateau | None:
+    from luthier.engine.plateau import Plateau
+
+    one = schedule.plateau
+    if one is None:
+        return None
+    return Plateau(one.patience, one.threshold, one.factor, one.cooldown, one.floor, one.smoothing)
+
+
+def _pacing(given: Curriculum | None) -> Pacing | None:
+    from luthier.engine.curriculum import Pacing
+
+    return None if given is None else Pacing(given.by, given.pacing, given.start, given.until)
+
+
+def _paced(
+    taught: Taught, given: Curriculum | None, rows: list[Row], model: Any, folder: RunFolder, progress: Progress
+) -> Taught:
+    """Return what is taught with the difficulties that the curriculum orders it by, if there is one."""
+    from luthier.engine import difficulty
+
+    material = taught.material
+    if given is None:
+        return taught
+    if given.by == "length":
+        found = difficulty.by_length(material)
+    elif given.by == "loss":
+        found = difficulty.by_loss(model, material, folder.difficulties, progress)
+    else:
+        labels = {row.id: (row.place, row.label(given.by)) for row in rows}
+        found = difficulty.from_labels([labels[example.id] for example in material.train], given.by, given.order)
+    return replace(taught, material=replace(material, difficulties=found))
+
+
+def _objective(training: Training) -> Objective:
+    from luthier.kinds.base import Objective
+
+    mined = training.hard_negatives
+    hard = (mined.count, mined.margin) if mined else None
+    return Objective(training.loss, training.margin, training.scale, hard)
 
 
 def _adapted(model: Any, adapter: Adapter, seed: int) -> Any:
@@ -127,6 +255,19 @@ def _rows(folder: RunFolder, split: str) -> list[Row]:
     from luthier.data.rows import from_json
 
     return [from_json(line) for line in read_jsonl(folder.rows(split))]
+
+
+def _sides(folder: RunFolder, kind: Kind, tokenizer: Any, max_length: int) -> Sides:
+    """Read and encode both sides, and prove what is trained."""
+    from luthier.kinds.remembered import remembered
+
+    reader = remembered(kind)
+    (rows, told), held_out = reader.trained_on(_rows(folder, "train")), _rows(folder, "validation")
+    encoded = reader.encode(rows, tokenizer, max_length)
+    validation = reader.encode(held_out, tokenizer, max_length) if held_out else None
+    reader.prove_mask(rows, encoded, tokenizer)
+    notes = [*told, *encoded.notes, *_told(encoded, "training"), *_told(validation, "validation")]
+    return Sides(rows, encoded, validation, notes)
 
 
 def _told(encoded: Encoded | None, side: str) -> list[str]:

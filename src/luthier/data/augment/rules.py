@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 
 from luthier.data.augment import Augmented
+from luthier.data.augment.quality import Limits, Quality
 from luthier.data.augment.table import Rules, Variant, shipped_rules
-from luthier.data.near import near_pairs_between
-from luthier.data.normal import normalised
-from luthier.data.rows import Row, question, whole_text
+from luthier.data.augment.taking import KnownQuestions, Supply, Taking, group_of, shortfall
+from luthier.data.rows import Row, question
 
 SHORTEST = 8  # characters of a question
+SIMILARITY = (0.3, 1.0)  # a contraction changes a letter or two of a long question, and is still another question
 LONGEST_GROWTH = (2.0, 80)  # a variant has at most twice its source's characters, plus 80
 
 
@@ -27,15 +26,15 @@ def augment(
     near_threshold: float | None = 0.85,
     max_characters: int = 100_000,
     context: str = "",
-    rules: Rules | None = None,
+    similarity: tuple[float, float] | None = None,
 ) -> Augmented:
     """Return variants of training questions until `train` with them has `target` rows, or the rules are exhausted.
 
     Only chat rows with one user turn are varied; the question is reworded, the answer stays byte for byte. Variants
-    are spread evenly: each source gets its first before any gets its second. A variant is refused when its question
-    equals any other ("equal"), when it is a near-duplicate of a row in another group or on a held-out side
-    ("near-duplicate"), or when it is too short or long ("length"). It inherits group and labels; a source without a
-    group gives its variants its id as group. Its id is "<source id>~<n>".
+    are spread evenly: each source gets its first before any gets its second. A variant is refused by the filter (see
+    `quality`), when its question equals any other ("equal"), and when it is a near-duplicate of a row in another group
+    or on a held-out side ("near-duplicate"). It inherits group and labels; a source without a group gives its variants
+    its id as group. Its id is "<source id>~<n>".
 
     Args:
         train: the training rows. Rows that were augmented themselves are not varied again.
@@ -46,37 +45,32 @@ def augment(
         max_characters: a whole row above this is refused.
         context: what the rows are about, such as the system message; framings that ask for a word look for it here
             and in the row's own messages.
-        rules: the table; None: the shipped one.
+        similarity: lowest and highest similarity of a question to its source; None: `SIMILARITY`.
     """
-    sources = [row for row in train if _can_vary(row)]
+    sources = [row for row in train if can_vary(row)]
     warnings = _left_alone(train, len(sources))
     wanted = target - len(train)
     if wanted <= 0:
         return Augmented(
             [], {}, [*warnings, f"The target of {target:,} training rows is reached without augmentation."]
         )
-    work = _Work(train, others, near_threshold, max_characters)
+    limits = Limits(similarity or SIMILARITY, SHORTEST, max_characters, LONGEST_GROWTH)
+    work = Taking(train, others, Quality(limits), KnownQuestions(), near_threshold, varied)
     draw = random.Random(seed)
     order = list(range(len(sources)))
     draw.shuffle(order)
-    table = rules or shipped_rules()
-    supply = [_candidates(table, row, context, seed) for row in sources]
-    while order and wanted > len(work.taken):
-        order = work.round([(place, sources[place], supply[place]) for place in order], wanted - len(work.taken))
-    if len(work.taken) < wanted:
-        refused = ", ".join(f"{reason} {count:,}" for reason, count in work.refused.items()) or "none"
-        warnings.append(
-            f"The rules made {len(work.taken):,} of the {wanted:,} rows that were wanted: {len(sources):,} rows could "
-            f"be varied, and no other variant of them is left. Refused: {refused}."
-        )
-    position = {row.id: place for place, row in enumerate(train)}
-    rows = sorted(
-        work.taken, key=lambda row: position[str(row.made_from)]
-    )  # stable: variants keep their numbers' order
-    return Augmented(rows, dict(work.refused), warnings, dict(Counter(str(row.made_by) for row in rows)))
+    supply = [_supply(_candidates(shipped_rules(), row, context, seed)) for row in sources]
+    work.until(wanted, order, sources, supply)
+    return work.result([*warnings, *shortfall(work, wanted, len(sources))])
 
 
-def _can_vary(row: Row) -> bool:
+def _supply(candidates: Iterator[Variant]) -> Supply:
+    """Return a supply that gives its candidates in their own order, whatever has been taken."""
+    return lambda _own, _all: candidates
+
+
+def can_vary(row: Row) -> bool:
+    """Tell whether a row is a conversation with a single question that was not made from another row."""
     if row.form != "chat" or row.made_from is not None:
         return False
     roles = [message["role"] for message in row.content["messages"]]
@@ -111,7 +105,7 @@ def _candidates(rules: Rules, row: Row, context: str, seed: int) -> Iterator[Var
     yield from forms[1:]
     yield from rules.contracted(asked)
     both = [
-        Variant(framed.text, f"{form.rule}+{framed.rule}")
+        Variant(framed.text, f"{form.rule}+{framed.rule}", "form and framing")
         for form in forms
         for framed in rules.framed(form.text, about)
     ]
@@ -125,108 +119,8 @@ def _alternating(left: Sequence[Variant], right: Sequence[Variant]) -> Iterator[
         yield from right[place : place + 1]
 
 
-@dataclass
-class _Known:
-    """The texts that variants are held against, with the group of each; held-out rows have none."""
-
-    rows: list[Row]
-    groups: list[str | None]
-    questions: set[str] = field(default_factory=set)
-
-    def add(self, row: Row, group: str | None) -> None:
-        self.rows.append(row)
-        self.groups.append(group)
-        self.questions.add(normalised(question(row)))
-
-
-class _Work:
-    """Takes variants that pass every check, round by round."""
-
-    def __init__(
-        self, train: Sequence[Row], others: Sequence[Row], near_threshold: float | None, max_characters: int
-    ) -> None:
-        self.taken: list[Row] = []
-        self.refused: Counter[str] = Counter()
-        self._near_threshold, self._max_characters = near_threshold, max_characters
-        self._known = _Known([], [])
-        for row in train:
-            self._known.add(row, _group(row))
-        for row in others:
-            self._known.add(row, None)
-        self._ids = {row.id for row in (*train, *others)}
-        self._numbers: Counter[str] = Counter()
-
-    def round(self, supply: Sequence[tuple[int, Row, Iterator[Variant]]], room: int) -> list[int]:
-        """Take up to `room` rows, at most one variant of each source; return who is next, exhausted sources left out.
-
-        Sources whose turn did not come are first, so that a refusal afterwards does not give another a second variant.
-        """
-        made: list[Row] = []
-        again: list[int] = []
-        turns = 0
-        for place, source, variants in supply:
-            if len(made) == room:
-                break
-            turns += 1
-            row = next(filter(None, (self._checked(source, variant) for variant in variants)), None)
-            if row is not None:
-                made.append(row)
-                again.append(place)
-        far = self._far_from_other_groups(made)
-        for row in far:
-            self.taken.append(self._numbered(row))
-            self._known.rows.append(row)
-            self._known.groups.append(row.group)
-        return [place for place, _, _ in supply[turns:]] + again
-
-    def _checked(self, source: Row, variant: Variant) -> Row | None:
-        """Return the variant as a row, or count why not."""
-        asked = question(source)
-        factor, more = LONGEST_GROWTH
-        row = _varied(source, variant)
-        key = normalised(variant.text)
-        if (
-            not SHORTEST <= len(variant.text) <= factor * len(asked) + more
-            or len(whole_text(row)) > self._max_characters
-        ):
-            self.refused["length"] += 1
-        elif key in self._known.questions:
-            self.refused["equal"] += 1
-        else:
-            self._known.questions.add(key)
-            return row
-        return None
-
-    def _far_from_other_groups(self, made: list[Row]) -> list[Row]:
-        if self._near_threshold is None or not made:
-            return made
-        groups = [*self._known.groups, *(row.group for row in made)]
-        against = [*self._known.rows, *made]
-        close: set[int] = set()
-        for text_of in (question, whole_text):
-            left, right = [text_of(row) for row in made], [text_of(row) for row in against]
-            for pair in near_pairs_between(left, right, self._near_threshold):
-                if groups[pair.second] != made[pair.first].group:
-                    close.add(pair.first)
-        self.refused["near-duplicate"] += len(close)
-        self.refused += Counter()  # drops zeros
-        return [row for place, row in enumerate(made) if place not in close]
-
-    def _numbered(self, row: Row) -> Row:
-        source = str(row.made_from)
-        while True:
-            self._numbers[source] += 1
-            row.id = f"{source}~{self._numbers[source]}"
-            if row.id not in self._ids:
-                self._ids.add(row.id)
-                return row
-
-
-def _group(row: Row) -> str:
-    return row.id if row.group is None else row.group
-
-
-def _varied(source: Row, variant: Variant) -> Row:
+def varied(source: Row, variant: Variant) -> Row:
+    """Return the row of a variant: its source's, with another question, and its origin."""
     content = deepcopy(source.content)
     asked = next(message for message in content["messages"] if message["role"] == "user")
     asked["content"] = variant.text
@@ -237,7 +131,7 @@ def _varied(source: Row, variant: Variant) -> Row:
         file=source.file,
         line=source.line,
         labels=deepcopy(source.labels),
-        group=_group(source),
+        group=group_of(source),
         split=source.split,
         made_from=source.id,
         made_by=variant.rule,

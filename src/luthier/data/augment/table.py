@@ -18,10 +18,11 @@ _ABOUT_LETTERS = re.compile(r"\b(?:stands? for|abbreviat|acronym|short for|spell
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A question reworded, and the name of the rule that did it."""
+    """A text reworded, the name of the rule that did it, and the sort of change that it is."""
 
     text: str
     rule: str
+    category: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Rules:
                 continue
             for form in pattern.to:
                 text = _filled(form, match)
-                yield Variant(text[0].upper() + text[1:], pattern.name)
+                yield Variant(text[0].upper() + text[1:], pattern.name, "form")
 
     def _fits(self, match: re.Match[str], pattern: Pattern) -> bool:
         held = {name: text for name, text in match.groupdict().items() if name in self._pieces}
@@ -117,7 +118,7 @@ class Rules:
                 continue
             match, put, rule = (has_short, long, "expand") if has_short else (has_long, short, "abbreviate")
             if match is not None and not re.search(r"\b(?:a|an)\s$", question[: match.start()], re.IGNORECASE):
-                yield Variant(_replaced(question, match, put + match[1]), f"{rule}-{short}")
+                yield Variant(_replaced(question, match, put + match[1]), f"{rule}-{short}", "words")
 
     def synonymous(self, question: str) -> Iterator[Variant]:
         """Yield the question with one non-technical word or phrase replaced, at its first place that fits."""
@@ -126,7 +127,8 @@ class Rules:
                 before = re.findall(r"[\w'-]+", question[: match.start()].lower())[-1:]
                 after = re.findall(r"[\w'-]+", question[match.end() :].lower())[:1]
                 if _in_place(one, before, after):
-                    yield Variant(_replaced(question, match, one["to"]), f"synonym-{one['from'].replace(' ', '-')}")
+                    rule = f"synonym-{one['from'].replace(' ', '-')}"
+                    yield Variant(_replaced(question, match, one["to"]), rule, "words")
                     break
 
     def contracted(self, question: str) -> Iterator[Variant]:
@@ -134,13 +136,13 @@ class Rules:
         for pattern, to in self._contractions:
             text = pattern.sub(to, question, count=1)
             if text != question:
-                yield Variant(text, "contraction")
+                yield Variant(text, "contraction", "words")
 
     def framed(self, question: str, context: str) -> Iterator[Variant]:
         """Yield the question inside each framing that fits the context."""
         for framing in self._framings:
             if framing.get("when", "").casefold() in context.casefold():
-                yield Variant(framing["text"].replace("{question}", question), framing["name"])
+                yield Variant(framing["text"].replace("{question}", question), framing["name"], "framing")
 
 
 @cache

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from luthier.engine.batches import Measured, measure_language
+from luthier.engine.loop import Material
+from luthier.kinds.base import Encoded, Objective, Taught
+from luthier.kinds.causal_lm.loss import KEEP, Head, find_head, handed_through
 from luthier.kinds.causal_lm.rows import IGNORED, Example
+from luthier.models.segments import confined, flat_inputs, innermost, likely, prove
 
-KEEP = "logits_to_keep"
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from luthier.models.load import Base
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
@@ -35,7 +46,74 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
-def loss_sum(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+def flatten(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Return one batch as one sequence without padding, for a model that keeps its segments apart.
+
+    Returns:
+        `input_ids` and `labels` [1, tokens], and `lengths` [examples], the tokens of each, int64. The first label of
+        each example is -100: nothing of its own stands before it.
+    """
+    input_ids = [token for example in examples for token in example.input_ids]
+    labels = [label for example in examples for label in (IGNORED, *example.labels[1:])]
+    lengths = [len(example.input_ids) for example in examples]
+    return {"input_ids": torch.tensor([input_ids]), "labels": torch.tensor([labels]), "lengths": torch.tensor(lengths)}
+
+
+def material(
+    model: torch.nn.Module,
+    train: Encoded,
+    validation: Encoded | None,
+    tokenizer: PreTrainedTokenizerBase,
+    base: Base,  # noqa: ARG001  (this and the next two: a protocol names the arguments)
+    objective: Objective,  # noqa: ARG001
+    seed: int,  # noqa: ARG001
+) -> Taught:
+    """Return what the engine trains on, in the fastest form in which this model learns the same.
+
+    Flat micro-batches where a numeric proof shows that the model keeps their segments apart, else padded ones; the loss
+    of a frozen head computed apart from the model where the head is the last thing it does.
+
+    Args:
+        model: on the device it will be trained on.
+        tokenizer: what padding is. base, objective, seed: nothing here depends on them.
+    """
+    found = find_head(model)
+    head = found if isinstance(found, Head) else None
+    path: dict[str, Any] = {"loss": head.name if head else "the model's own logits"}
+    if not isinstance(found, Head):
+        path["loss_because"] = found
+    with confined(model):
+        proof = prove(model, train.examples[0].input_ids)
+    path |= {"batches": "flat" if proof.holds else "padded", "segment_proof": proof.told}
+    pad_id = int(tokenizer.pad_token_id or 0)
+    return Taught(
+        Material(
+            train.examples,
+            validation.examples if validation else (),
+            flatten if proof.holds else partial(collate, pad_id=pad_id),
+            partial(loss_sum, head=head),
+            measure,
+            padded=not proof.holds,
+            around=confined if proof.holds else nullcontext,
+            chance=math.log(innermost(model).config.vocab_size),  # type: ignore[arg-type, union-attr]
+        ),
+        path=path,
+    )
+
+
+def measure(example: Any) -> Measured:
+    """Return its length and its trained tokens."""
+    return measure_language(example)
+
+
+def pads(config: PretrainedConfig) -> bool:
+    """Tell whether its micro-batches will be padded, as far as the configuration of a base tells."""
+    return not likely(config)
+
+
+def loss_sum(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], head: Head | None = None
+) -> tuple[torch.Tensor, int]:
     """Return the sum of -log p(token | tokens before it) over the trained tokens of a batch, in nats.
 
     Only the positions whose next token is trained pay for the output head, whose [positions, vocabulary] logits are
@@ -45,7 +123,7 @@ def loss_sum(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple
 
     Args:
         model: a causal language model of transformers, plain or wrapped.
-        batch: as `collate` returns it, on the device of the model.
+        batch: as `collate` or `flatten` returns it, on the device of the model. head: as `find_head` returns it.
 
     Returns:
         (float32 scalar with a gradient, number of trained tokens). The mean over several batches is the sum of the
@@ -53,19 +131,20 @@ def loss_sum(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple
     """
     next_token = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
     kept = next_token != IGNORED
-    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    if KEEP in inspect.signature(_innermost(model).forward).parameters:
+    target = next_token[kept]
+    inner: Any = innermost(model)
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    if "lengths" in batch:
+        inputs |= flat_inputs(batch["lengths"], inner.config._attn_implementation)
+    else:
+        inputs["attention_mask"] = batch["attention_mask"]
+    if head is not None and not torch.is_autocast_enabled(kept.device.type):
+        with handed_through(head.module):
+            hidden = model(**inputs, **{KEEP: kept}).logits
+        return head.loss(hidden, head.module, target), target.numel()
+    if KEEP in inspect.signature(inner.forward).parameters:
         inputs[KEEP] = kept
-    logits = model(**inputs, use_cache=False).logits
+    logits = model(**inputs).logits
     if logits.dim() == 3:
         logits = logits[kept]
-    target = next_token[kept]
     return torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum"), target.numel()
-
-
-def _innermost(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the transformers model inside wrappers: data-parallel's `.module`, PEFT's `get_base_model`."""
-    while isinstance(inner := getattr(model, "module", None), torch.nn.Module):
-        model = inner
-    base: torch.nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    return base

@@ -44,6 +44,7 @@ __all__ = [
     "prompts",
     "prove_mask",
     "text_lengths",
+    "trained_on",
 ]
 
 IGNORED = -100  # the label that cross-entropy leaves out
@@ -116,6 +117,11 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: 
         raise _nothing_left(rows, reasons, shortest, max_length)
     dropped = [(row.id, reasons[row.id]) for row in rows if row.id in reasons]
     return Encoded(examples, truncated, dropped, lengths)
+
+
+def trained_on(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Return all rows: none is held back."""
+    return list(rows), []
 
 
 def prompts(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:

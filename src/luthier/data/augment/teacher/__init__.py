@@ -1,0 +1,1 @@
+"""Augmentation by a teacher: a larger model writes variations, each validated and filtered like those of the rules."""

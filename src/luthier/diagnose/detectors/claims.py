@@ -1,0 +1,69 @@
+"""What the answer claims beyond, or against, question, reference and training data."""
+
+from __future__ import annotations
+
+import re
+
+from luthier.diagnose.case import Case, Ground, Seen
+from luthier.diagnose.numbers import Quantity, quantities, supported
+from luthier.diagnose.words import Span, units
+
+FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+LISTED = re.compile(r"(?:^|(?<=\s))\d{1,2}[.)](?=\s)", re.MULTILINE)
+
+
+def wrong_numbers(case: Case, ground: Ground) -> Seen:
+    """Numbers in digits that neither question nor reference has in any notation, as far as the reference has numbers.
+
+    Sees: numbers, and numbers with another unit, that differ from the reference by more than 3 %; 0.79 and 79 %, 1 GiB
+        and 1024 MiB, two weeks and 14 days count as equal.
+    Cannot see: a right number in the wrong place; results that follow from the reference by calculation, which count
+        as wrong; numbers in blocks of code.
+    """
+    theirs = quantities(case.reference.raw)
+    if not any(not one.spelled for one in theirs):
+        return Seen(0.0)
+    theirs += quantities(case.question.raw)
+    text = FENCE.sub(lambda match: " " * len(match.group()), case.answer.raw)
+    text = LISTED.sub(lambda match: " " * len(match.group()), text)
+    wrong = [one for one in quantities(text) if not one.spelled and not supported(one, theirs)]
+    return _seen(wrong)
+
+
+def foreign_terms(case: Case, ground: Ground) -> Seen:
+    """Share of the words of content that neither question, reference nor any training row contains (0 to 1).
+
+    Sees: claims in words from another field, inventions, gibberish.
+    Cannot see: false statements in the words of the field.
+    """
+    known = case.question.stems | case.reference.stems
+    content = units(case.answer.tokens)
+    strange = [unit for unit in content if unit not in known and not ground.frequency.get(unit)]
+    if not strange:
+        return Seen(0.0)
+    return Seen(len(strange) / len(content), _place(case, set(strange)))
+
+
+def borrowed_terms(case: Case, ground: Ground) -> Seen:
+    """Share of the weight of the answer's words that training rows know but neither question nor reference (0 to 1).
+
+    Sees: an answer made of terms that belong to other questions of the same data.
+    Cannot see: whether these terms are out of place; a good answer may bring its own.
+    """
+    known = case.question.stems | case.reference.stems
+    mine = case.answer.stems
+    total = sum(ground.weight(unit) for unit in mine)
+    taken = [unit for unit in mine if unit not in known and ground.frequency.get(unit)]
+    if not total or not taken:
+        return Seen(0.0)
+    return Seen(sum(ground.weight(unit) for unit in taken) / total, _place(case, set(taken)))
+
+
+def _place(case: Case, stems: set[str]) -> Span | None:
+    """Return the sentence that holds most of the given stems."""
+    counted = [(sum(token.stem in stems for token in tokens), span) for span, tokens in case.answer.by_sentence]
+    return max(counted, key=lambda one: one[0])[1] if counted else None
+
+
+def _seen(wrong: list[Quantity]) -> Seen:
+    return Seen(float(len(wrong)), (wrong[0].span[0], wrong[0].span[1]) if wrong else None)

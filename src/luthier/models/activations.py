@@ -1,0 +1,93 @@
+"""Holding down what is kept for the backward pass: how large flat micro-batches are, and recomputing as a last resort.
+
+Recomputing activations (activation checkpointing, Chen et al. 2016) costs a second forward pass, so it is done only
+where the estimate exceeds the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+    from luthier.models.estimate import AdapterShape, Parameters
+
+GIB = 2**30
+SHARE = 0.9  # of the memory that a training may fill
+# More numbers than any architecture keeps for a token, in units of layers x hidden size: below it nothing is estimated.
+KEPT_AT_MOST = 96
+
+
+# Values (tokens x hidden size x layers) of a flat micro-batch on a CPU, and its fewest tokens. Smaller ones keep less,
+# and in a large model are quicker, as caches hold more of a layer; in a small model starting operations costs more than
+# that wins. One core, llama of 17 M / SmolLM2-135M: benchmarks/train.py --budget.
+FLAT_VALUES, FLAT_TOKENS = 2**20, 256
+
+
+def token_budget(config: PretrainedConfig, device: str, padded: bool) -> int:
+    """Return the tokens a micro-batch may have for this model; 0: the device's usual number."""
+    if padded or device != "cpu":
+        return 0
+    return max(FLAT_TOKENS, FLAT_VALUES // (int(config.num_hidden_layers) * int(config.hidden_size)))
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Whether activations are recomputed. `needed`, `there`: GiB, None where not looked at closely or not known."""
+
+    on: bool
+    needed: float | None = None
+    there: float | None = None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What run.json says of it."""
+        return asdict(self)
+
+
+def decide(
+    config: PretrainedConfig,
+    adapter: AdapterShape,
+    parameters: Parameters,
+    dtype: torch.dtype,
+    longest: tuple[int, int, int],
+    device: str,
+) -> Checkpointing:
+    """Decide for one training on this machine.
+
+    Args:
+        config: of the base. adapter, parameters: what is trained. dtype: of the base.
+        longest: (examples, tokens each, trained tokens in all) of the largest micro-batch; a flat one is one example.
+        device: "cpu", "mps" or "cuda".
+    """
+    there = machine_memory(device)
+    if there is None:
+        return Checkpointing(False)
+    rows, length, trained = longest
+    layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
+    kept = rows * length * layers * hidden * KEPT_AT_MOST * dtype.itemsize
+    weights = parameters.total * dtype.itemsize + parameters.trainable * 16
+    if (kept + weights) / GIB < there / 2:
+        return Checkpointing(False, None, round(there, 2))
+    from luthier.models import estimate
+
+    cost = estimate.cost_per_token(config, adapter, dtype, max(length, 8))
+    work = estimate.Work(longest, rows * length, trained, 1)
+    needed = estimate.memory(config, parameters, adapter.method, dtype, cost, work, device).total
+    return Checkpointing(needed > SHARE * there, round(needed, 2), round(there, 2))
+
+
+def machine_memory(device: str) -> float | None:
+    """Return the memory of the machine, or of its CUDA device, in GiB; None when the system does not tell."""
+    import torch
+
+    if device == "cuda":
+        return float(torch.cuda.mem_get_info()[1]) / GIB
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    except (AttributeError, OSError, ValueError):
+        return None

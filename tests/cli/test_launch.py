@@ -1,0 +1,58 @@
+"""`torchrun` and `accelerate launch` of an unchanged command: two processes train, one of them writes and tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luthier import api
+from tests.cli.conftest import Told
+
+# accelerate starts several processes by torch.distributed.run for GPUs; without one they train on the CPU.
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc_per_node", "2"],
+    "accelerate": [
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no"),
+    ],
+}
+
+
+def launched(name: str, folder: Path, *words: str | Path) -> Told:
+    """Start two processes of the command line. A traceback of Luthier's own fails the test."""
+    command = [sys.executable, "-m", *LAUNCHERS[name], "-m", "luthier", *map(str, words)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ, check=False)
+    assert "luthier/cli" not in done.stderr, done.stderr
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+def losses(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "4-train" / "metrics.jsonl").read_text().splitlines()]
+    return [line.get("loss", line.get("validation_loss")) for line in lines]
+
+
+def test_two_processes_make_the_run_that_one_makes(recipe: Path, own_folder: Path) -> None:
+    """By accelerate, which starts torch's launcher; `tests/engine/test_together.py` has torch's own."""
+    alone = api.run(api.load_recipe(recipe), runs=own_folder / "alone", until="train").path
+    told = launched("accelerate", own_folder, "train", recipe, "--runs", own_folder / "both")
+    assert told.status == 0, told.err
+    assert told.out.count("run: ") == 1
+    assert told.err.count("train: ") == 1
+    [both] = (own_folder / "both" / "small").iterdir()
+    assert losses(both) == pytest.approx(losses(alone), abs=2e-5)
+    assert json.loads((both / "4-train" / "train.json").read_text())["world_size"] == 2
+    stages = {stage["name"]: stage["status"] for stage in json.loads((both / "run.json").read_text())["stages"]}
+    assert stages["train"] == "complete"
+    assert not list(both.rglob(".writing-*"))
+
+
+def test_an_error_is_told_once_and_ends_all(recipe: Path, own_folder: Path) -> None:
+    told = launched("torchrun", own_folder, "train", recipe, "--set", "training.schedule.warmup=500")
+    assert told.status != 0
+    assert told.err.count("what to do: ") == 1, told.err
+    assert "warm-up" in told.err
