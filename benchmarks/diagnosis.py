@@ -1,14 +1,14 @@
-"""Precision and recall of the diagnosis, on answers that people labelled by hand.
+"""Precision and recall of the diagnosis on a labelled set of answers.
 
     python benchmarks/diagnosis.py                 # the held-out third; --part development for the other two
 
-The set is tests/diagnose/labelled.jsonl: answers to questions on AI and machine learning, support, domain names and
-press inquiries, in English, German, Spanish and Chinese, each labelled with zero or more sub-categories of the taxonomy.
-The questions are divided by hash: a third is held out, and detectors were never tuned on it. What a run would know of its
-data comes from elsewhere: for AI and machine learning, InterviewMate's rows whose sources are not among the questions;
-for the rest, tests/diagnose/mixed.jsonl. Thresholds are set on a fifth (a third) of these rows, as a run sets them on its
-validation split. Prints precision, recall and F1 for each category, recall for each sub-category, and how many clean
-answers are flagged; with --json, one document.
+The set is tests/diagnose/labelled.jsonl, written and labelled before the detectors: answers to questions on AI and
+machine learning, support, domain names and press inquiries, in English, German, Spanish and Chinese, each with zero or
+more sub-categories of the taxonomy. The questions are divided by hash: a third is held out, and no detector was tuned
+on it. What a run would know of its data comes from elsewhere: for AI and machine learning, InterviewMate's rows whose
+sources are not among the questions; for the rest, tests/diagnose/mixed.jsonl. Thresholds are set on a fifth (a third)
+of these rows, as a run sets them on its validation split. Prints precision, recall and F1 by category, recall by
+sub-category, and how many clean answers are flagged; with --json, one document.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(part: str, method: Any = None) -> dict[str, Any]:
-    """Return what the detectors find in a part of the labelled set, beside what people found."""
+    """Return what the detectors find in a part of the labelled set, beside its labels."""
     labelled = read(LABELLED)
     started = time.perf_counter()
     pairs, method_used = [], ""

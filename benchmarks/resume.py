@@ -85,16 +85,19 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tasks = [(name, folder, asked.kills, asked.seed) for name in CONFIGURATIONS if asked.only in name]
-        print(f"{'configuration':34} {'kills':>6} {'in writing':>11} {'at steps':>9} {'equal':>7}", flush=True)
+        print("| configuration | kills | while writing | at different lines | equal |\n| --- | --- | --- | --- | --- |")
         with multiprocessing.get_context("spawn").Pool(asked.jobs, maxtasksperchild=1) as pool:
             results = []
             for one in pool.imap(measure, tasks):
                 results.append(one)
-                equal = f"{one['equal']}/{one['kills']}"
-                print(
-                    f"{one['name']:34} {one['kills']:6} {one['in_writing']:11} {one['at_steps']:9} {equal:>7}",
-                    flush=True,
+                told = (
+                    one["name"],
+                    one["kills"],
+                    one["in_writing"],
+                    one["at_lines"],
+                    f"{one['equal']} of {one['kills']}",
                 )
+                print(f"| {' | '.join(map(str, told))} |", flush=True)
     whole = {
         "command": " ".join(["python", *sys.argv]),
         "machine": machine(),
@@ -121,7 +124,7 @@ def measure(task: tuple[str, str, int, int]) -> dict[str, Any]:
     plain = _prepared(place / "plain", changes)
     took = _run(recipe, plain, None)
     expected, told = _adapter(plain), {"in_writing": 0, "equal": 0}
-    steps: set[int] = set()
+    lines: set[int] = set()
     done = 0
     while done < kills:
         folder = _prepared(place / "killed", changes)
@@ -130,11 +133,11 @@ def measure(task: tuple[str, str, int, int]) -> dict[str, Any]:
             continue  # it was done before that moment
         done += 1
         told["in_writing"] += any((folder / "4-train").glob(".writing-*"))
-        steps.add(_steps(folder))
+        lines.add(_lines(folder))
         while _run(recipe, folder, None) is None:
             pass
         told["equal"] += _adapter(folder) == expected
-    return {"name": name, "kills": kills, **told, "at_steps": len(steps), "settings": changes}
+    return {"name": name, "kills": kills, **told, "at_lines": len(lines), "settings": changes}
 
 
 def _run(recipe: Any, folder: Path, moment: tuple[str, float] | None) -> float | None:
@@ -247,7 +250,7 @@ def _row(form: str, number: int) -> dict[str, Any]:
     return Row(f"q:{number}", form, content, "q.jsonl", number + 1, labels).to_json()  # type: ignore[arg-type]
 
 
-def _steps(folder: Path) -> int:
+def _lines(folder: Path) -> int:
     metrics = folder / "4-train" / "metrics.jsonl"
     return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 

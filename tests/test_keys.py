@@ -16,6 +16,8 @@ from luthier.recipe.load import load_recipe
 from luthier.recipe.schema import Recipe
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Silent
+from luthier.run.record import start_record
+from tests.scripted import Answer, Request, endpoint, prompt_of
 from tests.tiny import make
 
 # What the pipeline itself reads: `name` names the run folder.
@@ -46,12 +48,18 @@ def test_each_key_is_read_by_a_stage_that_declares_it(own_folder: Path, monkeypa
     (own_folder / "terms.txt").write_text("thing\n")
     (own_folder / "recipe.yaml").write_text(
         f"name: keys\nmodel: {{base: {base}, system: You help.}}\n"
-        "data: {source: rows.csv, max_length: 200, terms: terms.txt, augment: {method: rules, target: 20}, "
+        "data: {source: rows.csv, max_length: 200, terms: terms.txt, "
+        "augment: {method: teacher, target: 20, prompt: ask.txt}, "
         "split: {stratify: topic}}\n"
         "training: {epochs: 1, early_stopping: {patience: 2}, curriculum: {by: topic, order: [topic 0, topic 1]}, "
-        "schedule: {name: three-phase, phases: {}, plateau: {}}}\nevaluation: {max_new_tokens: 4}\n"
+        "schedule: {name: three-phase, phases: {}, plateau: {}}}\n"
+        "evaluation: {max_new_tokens: 4, judge: {criteria: {truth: all of it}, rows: 2}}\n"
     )
-    read_by = read_by_stages(own_folder, monkeypatch)
+    (own_folder / "ask.txt").write_text("Vary {source}.")
+    with endpoint(politer) as server, (own_folder / "recipe.yaml").open("a") as file:
+        file.write(f"teacher: {{url: {server.url}, model: big, prices: {{}}, tries: 1}}\n")
+        file.flush()
+        read_by = read_by_stages(own_folder, monkeypatch)
     titles = (f"title {n % 9} of {n}" if n % 2 else f"{n} titles" for n in range(48))
     (own_folder / "rows.csv").write_text(
         "\n".join(["title,family", *(f"{title},family {n // 4}" for n, title in enumerate(titles))])
@@ -72,6 +80,12 @@ def test_each_key_is_read_by_a_stage_that_declares_it(own_folder: Path, monkeypa
             assert any(key == one or key.startswith(f"{one}.") for one in declared), f"{name} reads {key} undeclared"
 
 
+def politer(request: Request, _: int) -> Answer:
+    """Answer as a teacher that only ever says please."""
+    asked = prompt_of(request).removeprefix("Vary ").removesuffix(".")
+    return Answer(f'{{"variations": [{{"text": {asked[:-1]} please", "category": "tone"}}]}}')
+
+
 def read_by_stages(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """Walk recipe.yaml along all stages; return each key that is read, and by which of them."""
     recipe = load_recipe("recipe.yaml").recipe
@@ -81,12 +95,9 @@ def read_by_stages(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     for place, section in sections_of(Recipe):
         sections.setdefault(section, []).append(place)
     read_by: dict[str, set[str]] = {}
+    start_record(folder, "keys", recipe.kind, 1, "d", [one.name for one in STAGES])
+    folder.recipe.write_text("name: keys\n")
     for stage in STAGES:
-        if stage.name == "report":
-            from luthier.run.record import start_record
-
-            start_record(folder, "keys", recipe.kind, 1, "d", [one.name for one in STAGES])
-            folder.recipe.write_text("name: keys\n")
         with recorded(monkeypatch) as read:
             module = __import__(f"luthier.stages.{stage.name}", fromlist=[stage.name])
             getattr(module, "inputs", lambda _: [])(recipe)

@@ -266,6 +266,22 @@ def test_other_forms():
     assert (pair.near.rows, pair.ngram.rows, pair.ngram.measured) == (2, 1, 1)
 
 
+def test_titles_that_are_much_alike_are_no_leak_but_equal_ones_and_families_are():
+    def title(name, words_, family):
+        return Row(id=name, form="title", content={"title": words_, "label": family}, file="f", line=1, group=family)
+
+    long = "senior machine operator in a paper and pulp mill by the river"
+    sides = {
+        "train": [title("a", long, "x"), title("b", "Nurse", "y")],
+        "test": [title("c", f"{long} with nights", "z"), title("d", "nurse", "w")],
+    }
+    report = report_of(sides)
+    assert report.pairs[1].near is None
+    assert (report.pairs[1].ngram.rows, report.pairs[1].exact_whole.rows) == (0, 1)
+    astride = report_of(sides, group_of={"a": "g", "c": "g"})
+    assert astride.pairs[1].group.rows == 1
+
+
 def test_empty_sides_and_json():
     report = report_of({"train": [], "test": clean_sides()["test"]})
     assert leaks(report) == []

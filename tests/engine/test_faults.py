@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from luthier.engine import checkpoints, memory
+from luthier.engine import checkpoints, loop, memory
 from luthier.engine.batches import rows_of_step
 from luthier.engine.guards import GuardSettings
 from luthier.engine.trainer import FitSettings, Fitted, Material, fit
@@ -190,6 +190,40 @@ def test_an_ordinary_training_has_no_event(base: Path, tmp_path: Path) -> None:
     made, _ = run(base, tmp_path, examples(30), steps=60, token_budget=0)
     assert made.guards["events"] == 0
     assert not (tmp_path / "guards.jsonl").exists()
+
+
+class Scaled(loop.StepTrainer):
+    """With autocast to float16 and its loss scaler, which Trainer allows on a GPU alone."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)  # overflows at first
+        self.accelerator.native_amp = True
+        self.accelerator.state._mixed_precision = "fp16"
+
+
+def test_the_float16_scaler_goes_on_after_overflow_and_a_left_out_step_and_resumes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luthier.engine.trainer.StepTrainer", Scaled)
+    rows, loss = poisoned(5, lambda summed: summed * math.nan, rows=40)
+    chosen: dict[str, Any] = {"steps": 6, "schedule": "constant", "token_budget": 0, "overhead_tokens": 10**6}
+    made, undisturbed = run(base, tmp_path / "a", rows, loss, **chosen)
+    assert made.guards == {"events": 1, "left_out": 1, "returns": 0}, "overflows while it looks for a scale are none"
+    norms = [line.get("grad_norm") for line in lines(tmp_path / "a" / "metrics.jsonl")]
+    assert norms[0] is None, "inf, while the scaler looked for a scale"
+    assert norms[4] is None, "the step that was left out"
+    assert 0 < norms[5] < 10
+
+    def dying(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+        if len(lines(tmp_path / "b" / "metrics.jsonl")) == 4:
+            raise KeyboardInterrupt
+        return loss(model, batch)  # type: ignore[no-any-return]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(base, tmp_path / "b", rows, dying, **chosen)
+    _, resumed = run(base, tmp_path / "b", rows, loss, **chosen)
+    assert all(torch.equal(value, weights(undisturbed)[name]) for name, value in weights(resumed).items())
 
 
 OUT_OF_MEMORY = {

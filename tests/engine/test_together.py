@@ -103,6 +103,15 @@ def test_alone_there_is_nothing_to_agree_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert ranks.share("x") == "x"
 
 
+@pytest.mark.parametrize(("name", "what"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")])
+def test_a_divided_model_is_refused(name: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from luthier.errors import UserError
+
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(UserError, match=f"{what} divides one model"):
+        ranks.join()
+
+
 def test_an_incomplete_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from luthier.errors import UserError
 

@@ -13,7 +13,8 @@ from statsmodels.formula.api import ols
 
 from luthier.errors import UserError
 from luthier.evaluate.compare import compare_scores
-from luthier.evaluate.seeds import compare_seeds, mean_squares, uncertainty
+from luthier.evaluate.noise import mean_squares, uncertainty
+from luthier.evaluate.seeds import compare_seeds
 
 RANDOM = np.random.default_rng(5)
 BASE = RANDOM.random(30)

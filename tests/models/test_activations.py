@@ -1,4 +1,4 @@
-"""When activations are recomputed, and how large a flat micro-batch is."""
+"""When activations are recomputed, and how large a micro-batch is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from luthier.models import activations
-from luthier.models.activations import FLAT_TOKENS, decide, token_budget
+from luthier.models.activations import FEWEST, decide, token_budget
 from luthier.models.estimate import AdapterShape, count
 from luthier.models.load import load_config, resolve
 
@@ -48,10 +48,10 @@ def test_unknown_memory_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert decide(config, ADAPTER, parameters, torch.float32, (1, 10**6, 1), "cpu").on is False
 
 
-def test_flat_micro_batches_are_smaller_for_larger_models() -> None:
+def test_micro_batches_are_smaller_for_larger_models() -> None:
     starter, large = (load_config(resolve(name)) for name in ("starter", "falcon-rw-1b"))
-    assert token_budget(starter, "cpu", padded=False) > token_budget(large, "cpu", padded=False) == FLAT_TOKENS
-    assert token_budget(starter, "cpu", padded=True) == token_budget(starter, "cuda", padded=False) == 0
+    assert token_budget(starter, "cpu") > token_budget(large, "cpu") == FEWEST
+    assert token_budget(starter, "cuda") == 0
 
 
 def test_the_memory_of_this_machine_is_told() -> None:

@@ -94,7 +94,12 @@ def test_no_error_speaks_the_language_of_the_validator(failing: Failing) -> None
         (MINIMAL + "training: {epochs: .inf}\n", "recipe.yaml:4", "a number above 0, not .inf.", "It means"),
         (MINIMAL + "training: {epochs: 1e999}\n", "recipe.yaml:4", "a number above 0, not 1e999.", "It means"),
         (MINIMAL + "  augment: on\n", "recipe.yaml:4", "data.augment.target is missing.", "Add it"),
-        (MINIMAL + "  augment: 7\n", "recipe.yaml:4", "a section with the keys method, target, similarity, template, or off, not 7.", ""),
+        (
+            MINIMAL + "  augment: 7\n",
+            "recipe.yaml:4",
+            "a section with the keys method, target, similarity, prompt, or off, not 7.",
+            "",
+        ),
         (MINIMAL + "training: {lr: 7}\n", "recipe.yaml:4", "lr (training.learning_rate) must be", "It means"),
     ],
 )

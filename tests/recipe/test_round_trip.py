@@ -74,14 +74,15 @@ def _of(member: Any, metadata: list[Any], key: Key) -> st.SearchStrategy[Any]:
     if kind is list:
         return st.lists(values_of(get_args(member)[0], [], key), min_size=1, max_size=3)
     if kind is dict:
-        return st.dictionaries(*[values_of(part, [], key) for part in get_args(member)], max_size=3)
+        fewest = int(limit(metadata, "min_length") or 0)
+        return st.dictionaries(*[values_of(part, [], key) for part in get_args(member)], min_size=fewest, max_size=3)
     if kind is bool:
         return st.booleans()
     if kind in (int, float):
         return numbers(kind, metadata)
     assert kind is str, f"{key.dotted} holds a type that this test cannot draw"
     if any(getattr(mark, "pattern", None) for mark in metadata):
-        return NAME
+        return st.sampled_from(["auto", "HF_TOKEN", "OWN_API_KEY"]) if key.is_secret else NAME
     return {"file": NAME.map(lambda name: f"/data/{name}"), "if-path": NAME}.get(key.path_mode, TEXT)
 
 
@@ -122,6 +123,9 @@ def agreeing(flat: dict[str, Any], draw: st.DrawFn) -> dict[str, Any]:
         flat.pop("adapter.share", None)
     if flat.get("data.augment.similarity"):
         flat["data.augment.similarity"] = [draw(st.floats(0, 0.5)), draw(st.floats(0.5, 1, exclude_min=True))]
+    if flat.get("training.seeds") is not None:
+        flat["training.seeds"] = draw(st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=3, unique=True))
+    flat = teaching(flat)
     name = flat.get(f"{SCHEDULE}.name", "cosine")
     unread = tuple(f"{SCHEDULE}.{key}" for key, shapes in READ_BY.items() if name not in shapes)
     flat = {key: value for key, value in flat.items() if not key.startswith((*unread, f"{SCHEDULE}.phases."))}
@@ -135,6 +139,19 @@ def agreeing(flat: dict[str, Any], draw: st.DrawFn) -> dict[str, Any]:
     order = flat.get("training.curriculum.order")
     if order is not None:
         flat["training.curriculum.order"] = list(dict.fromkeys(order))
+    return flat
+
+
+def teaching(flat: dict[str, Any]) -> dict[str, Any]:
+    """Take out what asks a teacher that is not there, a prompt that nobody reads, and a cap without prices."""
+    if not any(key.startswith("teacher.") for key in flat):
+        flat = {key: value for key, value in flat.items() if not key.startswith("evaluation.judge.")}
+        if flat.get("data.augment.method") == "teacher":
+            flat["data.augment.method"] = "rules"
+    if flat.get("data.augment.method") != "teacher":
+        flat.pop("data.augment.prompt", None)
+    if not any(flat.get(f"teacher.prices.{name}") for name in ("prompt", "completion")):
+        flat.pop("teacher.cap", None)
     return flat
 
 

@@ -190,10 +190,8 @@ def search(model: RunVectors) -> tuple[Search, io.StringIO, list[str]]:
 
 def test_a_session(model: RunVectors, tmp_path: Path) -> None:
     session, out, told = search(model)
-    errors = read_through(
-        session,
-        io.StringIO("Ward Nurse\n/like 1\n/both\n/k 2\nchef\n/least 2\n/nonsense\n/corpus\n/save s.json\n/quit\nnever\n"),
-    )
+    typed = ["Ward Nurse", "/like 1", "/both", "/k 2", "chef", "/least 2", "/nonsense", "/corpus", "/save s.json"]
+    errors = read_through(session, io.StringIO("\n".join([*typed, "/quit", "never"])))
     assert [error.problem for error in errors] == ["'2' is no similarity from -1 to 1.", "No command /nonsense."]
     assert [one["query"] for one in session.history] == ["Ward Nurse", session.history[0]["tuned"][0]["text"], "chef"]
     assert set(session.history[2]) == {"query", "base", "tuned"}

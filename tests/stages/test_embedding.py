@@ -270,3 +270,28 @@ def test_a_test_split_of_lone_titles_cannot_be_searched(base: Path, tmp_path: Pa
     run.rows("test").write_text("\n".join(json.dumps(line) for line in lone))
     with pytest.raises(UserError, match="nothing to search for"):
         evaluate(recipe, run, Silent())
+
+
+def test_several_seeds_are_measured_on_one_validation_side_and_one_test(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from luthier.engine import trainer
+
+    pools: list[Any] = []
+    fit = trainer.fit
+    monkeypatch.setattr(
+        trainer, "fit", lambda model, material, *rest: pools.append(material.validation) or fit(model, material, *rest)
+    )
+    written(tmp_path, base)
+    recipe = load_recipe(tmp_path / "recipe.yaml", overrides={"training.seeds": [3, 4], "training.epochs": 1}).recipe
+    run = trained(tmp_path / "run", recipe)
+    assert len(pools) == 2 and pools[0] is pools[1]
+    evaluate(recipe, run, Silent())
+    comparison, primary = read_json(run.comparison), read_json(run.comparison)["primary"]
+    lines = [line for line in read_jsonl(run.scores) if line["metric"] == primary]
+    assert all(line["tuned_seeds"][0] == line["tuned"] for line in lines)
+    second = {line["id"]: line for line in read_jsonl(run.answers("tuned-seed-4"))}
+    assert {line["id"] for line in lines} <= set(second)
+    assert comparison["metrics"][primary]["seeds"]["count"] == comparison["seeds"]["count"] == 2
+    known = read_json(run.metrics_report)["known_families"]["comparison"]
+    assert known["seeds"]["count"] == 2

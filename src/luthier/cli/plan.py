@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     from luthier.recipe.schema import Recipe
     from luthier.run.folder import RunFolder
 
+PriceOption = Annotated[
+    float | None, typer.Option("--price", min=0.0, metavar="DOLLARS", help="Price of an hour of this machine.")
+]
+CalibrateOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--calibrate/--no-calibrate",
+        show_default=False,
+        help="Measure this machine first, once, for about 20 seconds. By default where training takes over 2 minutes.",
+    ),
+]
 HIGHLIGHT, PLAIN = "\033[30;42m", "\033[0m"
 SHOWN_CHARACTERS, SHOWN_START, SHOWN_END = 400, 280, 80  # the end holds the token that ends the turn
 
@@ -40,30 +51,42 @@ def plan(
     recipe: RecipeArgument,
     settings: SetOption = None,
     runs: RunsOption = DEFAULT_RUNS,
+    price: PriceOption = None,
+    calibrate: CalibrateOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell parameters, targets, memory, steps, tokens and time of a training, and show which tokens it trains."""
-    told = plan_of(load(recipe, settings).recipe, runs, quiet)
+    """Tell parameters, targets, memory, steps, tokens, time and price of a training, and which tokens it trains."""
+    told = plan_of(load(recipe, settings).recipe, runs, quiet, calibrate, price)
     if as_json:
         print_json(told)
     else:
         print(render(told, colours=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
 
 
-def plan_of(recipe: Recipe, runs: Path = DEFAULT_RUNS, quiet: bool = True) -> dict[str, Any]:
+def plan_of(
+    recipe: Recipe,
+    runs: Path = DEFAULT_RUNS,
+    quiet: bool = True,
+    calibrate: bool | None = None,
+    price: float | None = None,
+) -> dict[str, Any]:
     """Return the plan of a recipe as `plan --json` prints it. Leaves no run behind.
+
+    Args:
+        calibrate, price: see `stages.plan.make_plan`.
 
     Raises:
         UserError: the recipe, its data or its base do not allow a training. GateError: a proof did not hold.
     """
     from luthier.data.rows import from_json
     from luthier.run.atomic import read_jsonl
+    from luthier.run.progress import choose
     from luthier.stages.plan import make_plan
 
     with _prepared(recipe, runs, quiet) as folder:
         sides = [[from_json(line) for line in read_jsonl(folder.rows(split))] for split in ("train", "validation")]
-    return make_plan(recipe, *sides)
+    return make_plan(recipe, sides[0], sides[1], calibrate=calibrate, price=price, say=choose(quiet).say)
 
 
 def render(told: dict[str, Any], colours: bool = False) -> str:
@@ -83,7 +106,9 @@ def render(told: dict[str, Any], colours: bool = False) -> str:
         f"max {tokens['max']:,}{about}; longer than {tokens['max_length']:,}: {tokens['truncated']:,} truncated, "
         f"{tokens['dropped']:,} left out",
         f"time        about {_duration(told['seconds']['estimate'])} ({told['seconds']['basis']})",
+        *_cost(told["cost"]),
         *(f"note        {note}" for note in told["notes"]),
+        *(f"advice      {_advised(advice)}" for advice in told["advice"]),
     ]
     if not mask["available"]:
         return "\n".join([*lines, f"mask        not shown: {mask['why']}"])
@@ -117,6 +142,17 @@ def _prepared(recipe: Recipe, runs: Path, quiet: bool) -> Iterator[RunFolder]:
         folder = RunFolder(Path(aside))
         prepare(recipe, folder, choose(quiet))
         yield folder
+
+
+def _cost(cost: dict[str, float] | None) -> list[str]:
+    if cost is None:
+        return []
+    return [f"cost        about ${cost['dollars']:,.2f}, at ${cost['dollars_per_hour']:,.2f} an hour"]
+
+
+def _advised(advice: dict[str, Any]) -> str:
+    needs = "" if advice["memory_gib"] is None else f" needs about {advice['memory_gib']:.1f} GiB"
+    return f"{advice['key']}: {advice['value']}{needs}; {advice['why']}"
 
 
 def _targets(targets: list[dict[str, Any]]) -> list[str]:

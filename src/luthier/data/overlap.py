@@ -121,6 +121,9 @@ def measure_overlap(
       text, or its question of 8 words or more, reaches `leak_threshold`.
     - group: rows whose group has rows on the other side.
 
+    Of titles alone only equal ones and families are looked at: that a title is much like one of another family, or
+    stands within one, is what a model is to tell apart, and no leak.
+
     Args:
         sides: rows by split; absent is empty.
         near_threshold: Jaccard similarity from which rows are near-duplicates, above 0 up to 1; None: not measured.
@@ -136,8 +139,8 @@ def measure_overlap(
     for reference, held_out in PAIRS:
         there, here = sides.get(reference, ()), sides.get(held_out, ())
         found = _Found(there, here)
-        near = None
-        if near_threshold is not None:
+        near, titles = None, bool(here) and all(row.form == "title" for row in (*there, *here))
+        if near_threshold is not None and not titles:
             near = _near(found, numbered[reference], numbered[held_out], near_threshold, seed)
         pairs.append(
             PairOverlap(
@@ -148,7 +151,9 @@ def measure_overlap(
                 _exact(found, lambda row: "" if row.form == "text" else question(row), templates=True),
                 _exact(found, whole_text, templates=False),
                 near,
-                _ngram(found, numbered[reference], numbered[held_out], ngram, leak_threshold),
+                found.measure({}, 0)
+                if titles
+                else _ngram(found, numbered[reference], numbered[held_out], ngram, leak_threshold),
                 _astride(found, group_of),
             )
         )

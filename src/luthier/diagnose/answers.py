@@ -10,7 +10,7 @@ from typing import Any
 from luthier.data.rows import Row, answer, question
 from luthier.diagnose.base import Diagnosis, Given, Line
 from luthier.diagnose.calibrate import Threshold, calibrate
-from luthier.diagnose.case import Case, Ground, Known, case_of
+from luthier.diagnose.case import Case, Ground, Known, case_of, topic_of
 from luthier.diagnose.clusters import clusters
 from luthier.diagnose.findings import find, texts_of
 from luthier.diagnose.meaning import Method, choose
@@ -89,14 +89,12 @@ def set_up(given: Given, cases: Sequence[Case], method: Method | None = None) ->
     source, rows = "validation", validation
     if len(validation) < ENOUGH_ROWS:
         source, rows = "train", [*validation, *train]
-        notes.append(
-            f"The validation split has {len(validation)} rows to set thresholds on; training rows stand in "
-            f"({len(rows)} rows in all)."
-        )
+        words = f"The validation split has {len(validation)} rows to set thresholds on; "
+        notes.append(words + f"training rows stand in ({len(rows)} rows in all).")
     if not rows:
         rows = [Known(case.question, case.reference, case.topic) for case in cases if case.reference.tokens]
         source = "test"
-        notes.append("There are no training rows either; the references of the test split stand in.")
+        notes = ["There are no validation and no training rows to set thresholds on; the test's references stand in."]
     rows = rows or [Known(Text(""), Text("."), "")]
     return Yardstick(ground, calibrate(rows, ground, given.seed), source, notes)
 
@@ -106,12 +104,7 @@ def known_rows(rows: Sequence[Row], seed: int) -> list[Known]:
     own = [row for row in rows if row.made_from is None and answer(row).strip()]
     if len(own) > TRAINING_ROWS:
         own = random.Random(seed).sample(own, TRAINING_ROWS)
-    return [Known(Text(question(row)), Text(answer(row)), _topic(row)) for row in own]
-
-
-def _topic(row: Row) -> str:
-    topic = row.labels.get("topic")
-    return "" if topic is None else str(topic)
+    return [Known(Text(question(row)), Text(answer(row)), topic_of(row.labels)) for row in own]
 
 
 def _asked(line: Line) -> bool:

@@ -20,6 +20,7 @@ from luthier.diagnose.taxonomy import Criterion, criteria, detectors
 from luthier.diagnose.variants import MAKERS
 
 GOOD_FLAGGED = 0.02  # share of the good texts that may lie beyond a threshold
+SHOWN = 0.2  # share of the bad texts that must show a fault which good texts never show, to set a threshold by it
 ROWS = 100  # rows that are looked at; more would not move a quantile of 2 % by much
 
 
@@ -119,6 +120,11 @@ def _between(good: Sequence[float], bad: Sequence[float], criterion: Criterion) 
             np.quantile(good, 1 - GOOD_FLAGGED if above else GOOD_FLAGGED, method="higher" if above else "lower")
         )
     nearest = float(np.quantile(bad, 0.25 if above else 0.75)) if bad else None
+    shown = [value for value in bad if value > 0]
+    if above and limit == 0 and nearest == 0 and len(shown) >= len(bad) * SHOWN:
+        return float(
+            np.quantile(shown, 0.25)
+        ) / 2, "half-way between 0, the limit of good texts, and bad ones that show it"
     if nearest is not None and (nearest > limit if above else nearest < limit):
         return (limit + nearest) / 2, "half-way between the 2 % limit of good texts and the nearest quarter of bad ones"
     return limit, "the 2 % limit of good texts; bad ones of this data do not lie beyond it" if bad else (

@@ -96,15 +96,20 @@ def case_of(line: Mapping[str, Any]) -> Case:
     """Return the case of a line of answers-*.jsonl; a missing answer is an empty one."""
     labels = line.get("labels") or {}
     points = labels.get("key_points")
-    topic = labels.get("topic")
     return Case(
         question=Text(_text(line.get("question"))),
         reference=Text(_text(line.get("reference"))),
         answer=Text(_text(line.get("answer"))),
-        topic="" if topic is None else str(topic),
+        topic=topic_of(labels),
         stopped=line.get("stopped"),
         key_points=tuple(str(point) for point in points) if isinstance(points, list | tuple) else (),
     )
+
+
+def topic_of(labels: Mapping[str, Any]) -> str:
+    """Return the topic among the labels of a row; "" where there is none, or none that could be one."""
+    topic = labels.get("topic")
+    return str(topic) if isinstance(topic, str | int) else ""
 
 
 def _text(value: Any) -> str:

@@ -61,12 +61,17 @@ def parse_number(text: str) -> float:
 
 def _digits(match: re.Match[str]) -> Quantity:
     exponent = match.group("exponent")
-    value = parse_number(match.group("digits")) * (10.0 ** int(exponent.replace("−", "-")) if exponent else 1.0)
+    value = parse_number(match.group("digits")) * _power(exponent)
     factor = (match.group("factor") or "").casefold()
     value *= float(table("units.yaml")["factors"].get(factor, 1.0))
     unit = (match.group("unit") or "").casefold()
     dimension, size = _units().get(unit, ("", 1.0))
     return Quantity(value, value * size, dimension, False, match.span())
+
+
+def _power(exponent: str | None) -> float:
+    """Return ten to that power, within what a float can hold."""
+    return 10.0 ** max(-300, min(300, int((exponent or "0").replace("−", "-"))))
 
 
 def _spelled(match: re.Match[str]) -> Quantity:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luthier.diagnose.base import Given, Line
-from luthier.diagnose.case import Case, Ground
+from luthier.diagnose.case import Case, Ground, topic_of
 from luthier.diagnose.detectors.generic import generic_phrases
 from luthier.diagnose.detectors.shape import residue
 from luthier.diagnose.words import Text
@@ -110,8 +110,9 @@ def _gentler_training(
     if p >= SURE:
         return None
     sentence = (
-        f"{len(loops['tuned'])} of {len(both)} tuned answers repeat themselves, {len(loops['base'])} of the base's: "
-        f"training made {worse} answers repetitive and mended {better} (sign test p = {p:.2g}). Smaller steps change less."
+        f"{len(loops['tuned'])} of {len(both)} tuned answers repeat themselves, {len(loops['base'])} of base: "
+        f"training made {worse} answers repetitive and mended {better} (sign test p = {p:.2g}). "
+        "Smaller steps change less."
     )
     return _suggestion(
         "training.learning_rate", rate, rate / 2, sentence, worse=worse, better=better, answers=len(both), p=p
@@ -124,7 +125,7 @@ def _repeats(found: Sequence[Mapping[str, Any]]) -> bool:
 
 def _more_rows(given: Given, tuned: str, patterns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Topics that fail more than others and have few training rows."""
-    rows = Counter(str(row.labels["topic"]) for row in given.train if row.labels.get("topic") not in (None, ""))
+    rows = Counter(topic for row in given.train if (topic := topic_of(row.labels)))
     if len(rows) < 2:
         return []
     usual = sum(rows.values()) / len(rows)

@@ -36,6 +36,7 @@ from typing import Any
 
 from luthier.diagnose.base import Given, Line
 from luthier.diagnose.calibrate import Threshold
+from luthier.diagnose.case import topic_of
 from luthier.diagnose.findings import main_category
 from luthier.diagnose.meaning import SENTENCES, Method
 from luthier.diagnose.taxonomy import as_json, categories, criteria, described
@@ -149,11 +150,10 @@ def _flips(given: Given, sides: Sequence[str], findings: Mapping[str, Found]) ->
 def _flip(line: Line, sides: Sequence[str], findings: Mapping[str, Found], metric: str | None) -> dict[str, Any]:
     had, has = ([*dict.fromkeys(one["category"] for one in findings[who][line["id"]])] for who in (sides[0], sides[-1]))
     flip = ("still" if has else "fixed") if had else ("broken" if has else CLEAN)
-    labels = line.get("labels")
     return {
         "id": line["id"],
         "question": line["question"],
-        "topic": labels.get("topic") if isinstance(labels, Mapping) else None,
+        "topic": topic_of(line.get("labels") or {}) or None,
         "flip": flip,
         "metric_flip": metric,
         "gone": [name for name in had if name not in has],

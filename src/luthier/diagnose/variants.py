@@ -165,21 +165,21 @@ def garbled(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | No
 
 
 def miscounted(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | None:
-    """Return the answer with each number changed."""
-    said, count = re.subn(r"(?<![\w.,])\d+(?![\w.,])", lambda match: str(int(match.group()) * 3 + 7), row.answer.raw)
-    return _case(row, said) if count else None
+    """Return the answer with one of its numbers changed."""
+    numbers = list(re.finditer(r"(?<![\w.,])\d+(?![\w.,])", row.answer.raw))
+    if not numbers:
+        return None
+    one = draw.choice(numbers)
+    return _replaced(row, one.start(), one.end(), str(int(one.group()) * 3 + 7))
 
 
 def misnamed(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | None:
-    """Return the answer with each name that is no first word of a sentence replaced by a name of another field."""
-    text, count = row.answer.raw, 0
-    for token in reversed(row.answer.tokens):
-        if is_name(token, row.answer) and row.answer.raw[token.start].isupper():
-            text, count = (
-                text[: token.start] + draw.choice(("Zanzibar", "QVX", "Oberon")) + text[token.end :],
-                count + 1,
-            )
-    return _case(row, text) if count else None
+    """Return the answer with one of its names, if it has any, replaced by one of another field."""
+    names = [one for one in row.answer.tokens if is_name(one, row.answer) and row.answer.raw[one.start].isupper()]
+    if not names:
+        return None
+    one = draw.choice(names)
+    return _replaced(row, one.start, one.end, draw.choice(("Zanzibar", "QVX", "Oberon")))
 
 
 def inverted(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | None:
@@ -187,7 +187,7 @@ def inverted(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | N
     for token in row.answer.tokens:
         opposite = opposites_of(token.word)
         if opposite:
-            return _case(row, row.answer.raw[: token.start] + opposite + row.answer.raw[token.end :])
+            return _replaced(row, token.start, token.end, opposite)
     return None
 
 
@@ -256,6 +256,10 @@ MAKERS: dict[str, Maker] = {
 
 def _case(row: Known, said: str) -> Case:
     return Case(row.question, row.answer, Text(said), row.topic)
+
+
+def _replaced(row: Known, start: int, end: int, said: str) -> Case:
+    return _case(row, row.answer.raw[:start] + said + row.answer.raw[end:])
 
 
 def _first(text: Text, share: float) -> str:

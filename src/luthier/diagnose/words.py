@@ -6,6 +6,7 @@ Places are offsets in characters of the text as it stands, so that a finding can
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -75,7 +76,12 @@ class Text:
 
     def within(self, span: Span) -> list[Token]:
         """Return the words of a place."""
-        return [token for token in self.tokens if token.start >= span[0] and token.end <= span[1]]
+        first = bisect_left(self._starts, span[0])
+        return list(self.tokens[first : bisect_left(self._starts, span[1], first)])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [token.start for token in self.tokens]
 
     @cached_property
     def by_clause(self) -> list[tuple[Span, list[Token]]]:

@@ -102,6 +102,11 @@ def predicted_bytes(model: Any) -> int:
     return (trained if hasattr(model, "peft_config") else whole) + 2 * trained + SLACK
 
 
+def most(keep: int, validated: bool) -> int:
+    """Return how many checkpoints stand at one time: those that are kept, the one being written, and the best."""
+    return keep + 1 + validated
+
+
 def require_space(folder: Path, needed: int, what: str) -> None:
     """Refuse to begin what the disk has no room for.
 

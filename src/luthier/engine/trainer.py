@@ -194,7 +194,7 @@ def _write_events(folder: Path, course: Course) -> None:
 def _make_room(model: Any, plan: Plan) -> None:
     """Refuse to begin where the disk has no room for all checkpoints that stand at one time."""
     one = checkpoints.predicted_bytes(model)
-    most = plan.settings.keep_checkpoints + 1 + bool(plan.material.validation)  # one is written, one is the best
+    most = checkpoints.most(plan.settings.keep_checkpoints, bool(plan.material.validation))
     wanted = most * one - checkpoints.bytes_on_disk(plan.folder)
     checkpoints.require_space(plan.folder, max(wanted, one), f"{most} checkpoints")
 

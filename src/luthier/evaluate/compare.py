@@ -25,6 +25,7 @@ from luthier.errors import UserError
 from luthier.evaluate import resampling, statistics
 from luthier.evaluate.entries import entries
 from luthier.evaluate.measured import Measured
+from luthier.evaluate.noise import summary, with_seeds
 from luthier.evaluate.sentences import (
     IMPROVED,
     NO_EVIDENCE,
@@ -100,7 +101,7 @@ def compare(
             f"The primary metric {primary} has no scores to compare.", "", f"Measured here: {known}. Add it to them."
         )
     roles = assign_roles(measured, primary, secondary)
-    raw = entries(measured, seed, resamples)
+    raw = {name: with_seeds(entry, measured[name]) for name, entry in entries(measured, seed, resamples).items()}
     adjusted = correct({name: entry["p"] for name, entry in raw.items()}, roles)
     judged = {
         name: judge({**entry, "p_adjusted": adjusted[name], "role": roles[name]}, measured[name])
@@ -115,12 +116,9 @@ def compare(
         "secondary": guards,
         "alpha": resampling.ALPHA,
         "correction": _correction(len(guards) + 1, len(roles)),
-        "seeds": {"count": 1, "noise": None, "sentence": ONE_SEED},
+        "seeds": summary(judged[primary]),
         "metrics": judged,
     }
-
-
-ONE_SEED = "One training seed was run: how much another would change the result is unknown."
 
 
 def assign_roles(names: Mapping[str, Any], primary: str, secondary: Sequence[str] | None) -> dict[str, str]:

@@ -167,7 +167,7 @@ def _decision(one: Units, entry: Mapping[str, Any]) -> dict[str, Any]:
             "and the whole is scored anew."
         )
     else:
-        why = f"Without a true difference, each {what}'s is as likely with either sign: signs are flipped at random."
+        why = f"Were both equally good, each {what} would differ this way or that with equal chance: signs are flipped."
     why += " The interval must leave out 0 as well, as differences may be skewed."
     if not pairs.alone:
         why += " Items of one group are not independent and count once."

@@ -32,7 +32,8 @@ class Asked:
     """What is to be measured.
 
     Attributes:
-        kind: of model. base, dtype, method: what is loaded, as the recipe says. adapter: folder of what was trained.
+        kind: of model. base, dtype, method: what is loaded, as the recipe says.
+        adapters: folders of what was trained, by who answers: "tuned", then "tuned-seed-N" for each further seed.
         test, train: rows of these splits. metrics: their names. primary: the one that decides; where it has no score,
             the first that has one does. baseline: what the tuned model is compared with.
         max_length: tokens of a text at most. max_new_tokens: of an answer. seed: of the recipe.
@@ -46,7 +47,7 @@ class Asked:
     base: Base
     dtype: str
     method: str
-    adapter: Path
+    adapters: Mapping[str, Path]
     test: Sequence[Row]
     train: Sequence[Row]
     metrics: Sequence[str]

@@ -12,7 +12,7 @@ from luthier.data.rows import Row
 from luthier.errors import UserError
 from luthier.evaluate.compare import compare
 from luthier.evaluate.evidence import Asked, Gathered
-from luthier.evaluate.measured import Measured
+from luthier.evaluate.measured import Measured, of_seeds
 from luthier.evaluate.ranking import RANKED, TITLES, Ranks, geometry, ranks_of_relevant, spearman_parts
 from luthier.evaluate.scoring import Scored
 from luthier.evaluate.trials import Query, Trial, among_titles, held_out
@@ -37,15 +37,16 @@ class Values:
 
 
 class Found:
-    """The vectors of base and tuned of every text that is measured.
+    """The vectors of base and tuned, and of further seeds, of every text that is measured.
 
     Args:
-        texts: distinct ones. vectors: by who, [texts, dimensions].
+        texts: distinct ones. vectors: by who, [texts, dimensions]; base first, then tuned.
     """
 
     def __init__(self, texts: Sequence[str], vectors: Mapping[str, Vectors]) -> None:
         self._place = {text: at for at, text in enumerate(texts)}
         self._vectors = vectors
+        self.sides = tuple(vectors)
 
     def of(self, who: str, texts: Sequence[str]) -> Vectors:
         """Return the vectors of texts, in order."""
@@ -53,7 +54,7 @@ class Found:
 
 
 def gather(asked: Asked, progress: Progress) -> Gathered:
-    """Search the held-out texts with base and tuned, and score both.
+    """Search the held-out texts with base and tuned, with those of further seeds too, and score them.
 
     Raises:
         UserError: the test rows hold no query with something to be found, and no scored pair.
@@ -71,17 +72,17 @@ def gather(asked: Asked, progress: Progress) -> Gathered:
         )
     found = _vectors(asked, texts, progress)
     values: dict[str, Values] = {}
-    answers: dict[str, list[dict[str, Any]]] = {asked.baseline: [], "tuned": []}
+    answers: dict[str, list[dict[str, Any]]] = {who: [] for who in (asked.baseline, *asked.adapters)}
     if trial and trial.queries:
-        ranks = {who: _ranks(trial, found, who) for who in BOTH}
+        ranks = {who: _ranks(trial, found, who) for who in found.sides}
         values |= _ranked(trial.queries, ranks)
-        for who, name in zip(BOTH, answers, strict=True):
+        for who, name in zip(found.sides, answers, strict=True):
             answers[name] += _lines(trial, found, who, ranks[who])
     if triplets:
         values["triplet_accuracy"] = _accuracy(triplets, found)
     if scored_rows:
         values["spearman"] = _correlated(scored_rows, found)
-        for who, name in zip(BOTH, answers, strict=True):
+        for who, name in zip(found.sides, answers, strict=True):
             answers[name] += _scored_lines(scored_rows, found, who)
     scored = _scored(values, asked)
     metrics = scored.metrics | {
@@ -134,21 +135,22 @@ def _sensitivity(trial: Trial, found: Found) -> dict[str, Any]:
 
 
 def _vectors(asked: Asked, texts: Sequence[str], progress: Progress) -> Found:
-    """Return the vectors of base and tuned; those that an attempt that was killed has made are taken over."""
+    """Return the vectors of base, tuned and further seeds; those that a killed attempt has made are taken over."""
     from luthier.models.pair import Pair
     from luthier.run.manifest import digest_code, digest_value
 
     kind = asked.kind
     tokenizer, _ = kind.model.load_tokenizer(asked.base)
-    pair = Pair(lambda: kind.model.load_base(asked.base, asked.dtype, asked.method), asked.adapter)
+    pair = Pair(lambda: kind.model.load_base(asked.base, asked.dtype, asked.method), asked.adapters["tuned"])
     code = [digest_code(part) for part in ("models/vectors.py", "models/sentence.py")]
     mark = digest_value([list(asked.identity), asked.max_length, code])
     vectors: dict[str, Vectors] = {}
-    for who, lend in (("base", pair.base), ("tuned", pair.tuned)):
+    lent = {"base": pair.base()} | {who: pair.tuned(folder) for who, folder in asked.adapters.items()}
+    for who, model_of in lent.items():
         one = fingerprint([who, mark], texts)
         there = kept(asked.vectors, f"evaluate-{who}", one)
         if there is None:
-            with lend() as model:
+            with model_of as model:
                 embedder: Embedder = kind.model.embedder(model, asked.base, tokenizer, asked.max_length)
                 there = embedder.embed(texts, progress, f"vectors of {who}")
             keep(asked.vectors, f"evaluate-{who}", one, there)
@@ -165,7 +167,7 @@ def _ranks(trial: Trial, found: Found, who: str) -> list[list[int]]:
 def _ranked(queries: Sequence[Query], ranks: Mapping[str, Sequence[Ranks]]) -> dict[str, Values]:
     ids, groups = [query.id for query in queries], [query.group for query in queries]
     return {
-        name: Values(ids, groups, {who: [measure(one) for one in ranks[who]] for who in BOTH})
+        name: Values(ids, groups, {who: [measure(one) for one in there] for who, there in ranks.items()})
         for name, (_, measure) in RANKED.items()
     }
 
@@ -173,7 +175,7 @@ def _ranked(queries: Sequence[Query], ranks: Mapping[str, Sequence[Ranks]]) -> d
 def _accuracy(rows: Sequence[Row], found: Found) -> Values:
     """Return whether the positive of each triplet is nearer than all its negatives, 0 or 1."""
     values = Values([row.id for row in rows], [row.group for row in rows])
-    for who in BOTH:
+    for who in found.sides:
         values.by[who] = []
         for row in rows:
             anchor, positive, *negatives = found.of(who, [str(text) for text in row.content["texts"]])
@@ -183,7 +185,7 @@ def _accuracy(rows: Sequence[Row], found: Found) -> Values:
 
 def _correlated(rows: Sequence[Row], found: Found) -> Values:
     scores = [float(row.content["score"]) for row in rows]
-    by = {who: spearman_parts(_similarities(rows, found, who), scores) for who in BOTH}
+    by = {who: spearman_parts(_similarities(rows, found, who), scores) for who in found.sides}
     return Values([row.id for row in rows], [row.group for row in rows], by)
 
 
@@ -200,12 +202,7 @@ def _scored(values: Mapping[str, Values], asked: Asked) -> Scored:
         known = ", ".join(values)
         raise UserError("None of the metrics asked for can be measured on these rows.", "evaluation.metrics", known)
     primary = asked.primary if asked.primary in names else names[0]
-    measured = {
-        name: Measured(
-            TITLES[name], values[name].by["base"], values[name].by["tuned"], values[name].groups, higher[name]
-        )
-        for name in names
-    }
+    measured = {name: _measured(TITLES[name], values[name], higher[name]) for name in names}
     lines = [line for name in names for line in _score_lines(name, values[name], name == primary)]
     flips = {flip: sum(line.get("flip") == flip for line in lines) for flip in ("won", "lost", "tie")}
     metrics = {
@@ -217,9 +214,16 @@ def _scored(values: Mapping[str, Values], asked: Asked) -> Scored:
     return Scored(lines, metrics, measured, primary)
 
 
+def _measured(title: str, values: Values, higher: bool) -> Measured:
+    base, *tuned = values.by.values()
+    if len(tuned) > 1:
+        return of_seeds(title, [base], tuned, values.groups, higher)
+    return Measured(title, base, tuned[0], values.groups, higher)
+
+
 def _score_lines(name: str, values: Values, primary: bool) -> list[dict[str, Any]]:
     lines = []
-    for item, before, after in zip(values.ids, values.by["base"], values.by["tuned"], strict=True):
+    for item, before, after, *others in zip(values.ids, *values.by.values(), strict=True):
         line: dict[str, Any] = {
             "id": item,
             "metric": name,
@@ -229,6 +233,8 @@ def _score_lines(name: str, values: Values, primary: bool) -> list[dict[str, Any
             "base_details": {},
             "tuned_details": {},
         }
+        if others:
+            line["tuned_seeds"] = [after, *others]
         if primary:
             line["flip"] = "tie" if after == before else "won" if after > before else "lost"
         lines.append(line)
@@ -302,7 +308,7 @@ def _geometry(trial: Trial | None, rows: Sequence[Row], found: Found, who: str) 
 
 def _known_figures(trial: Trial, trained: int, found: Found, asked: Asked) -> dict[str, Any]:
     """Return the figures of search in families that training knows, with titles that it did not see."""
-    values = _ranked(trial.queries, {who: _ranks(trial, found, who) for who in BOTH})
+    values = _ranked(trial.queries, {who: _ranks(trial, found, who) for who in found.sides})
     scored = _scored(values, asked)
     return {
         "queries": len(trial.queries),

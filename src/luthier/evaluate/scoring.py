@@ -8,11 +8,13 @@ from typing import Any
 
 from luthier.errors import UserError
 from luthier.evaluate.corpus import corpus_counts
-from luthier.evaluate.measured import Measured
+from luthier.evaluate.measured import Measured, of_seeds
 from luthier.evaluate.text import Item, Score, key_points, metric_named, score_corpus, score_items
-from luthier.evaluate.words import script_of
+from luthier.evaluate.words import Script, script_of
 
 Line = Mapping[str, Any]
+Paired = tuple[int, list[Score]]
+SIDES = ("base", "tuned")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def score(
     names: Sequence[str],
     higher_is_better: Mapping[str, bool],
     primary: str,
+    others: Sequence[Sequence[Line]] = (),
 ) -> Scored:
     """Score the answers of base and tuned to the same items.
 
@@ -56,16 +59,19 @@ def score(
         base, tuned: lines of answers-base.jsonl and answers-tuned.jsonl, in one order.
         names: the metrics. higher_is_better: their directions.
         primary: the metric that decides; where it is not asked for or has no score, the first that has one does.
+        others: answers after training with further seeds. They are part of `measured`, and in `lines` of `tuned_seeds`;
+            all else is of the first seed.
 
     Raises:
-        UserError: the two are not answers to the same items, or no metric has a score.
+        UserError: they are not answers to the same items, or no metric has a score.
     """
-    if [line["id"] for line in base] != [line["id"] for line in tuned]:
+    sides = {"base": base, "tuned": tuned} | {f"seed {place}": lines for place, lines in enumerate(others)}
+    if any([line["id"] for line in lines] != [line["id"] for line in base] for lines in sides.values()):
         raise UserError("The answers of base and tuned are not to the same items.", "", "Run the evaluate stage anew.")
     script = script_of(line["reference"] for line in base)
-    items = {"base": [_item(line) for line in base], "tuned": [_item(line) for line in tuned]}
+    items = {who: [_item(line) for line in lines] for who, lines in sides.items()}
     scores = {name: {who: score_items(items[who], name, script) for who in items} for name in names}
-    paired = {name: _paired(both["base"], both["tuned"]) for name, both in scores.items()}
+    paired = {name: _paired(list(by.values())) for name, by in scores.items()}
     present = [name for name in names if paired[name]]
     if not present:
         raise UserError(
@@ -75,21 +81,13 @@ def score(
         )
     primary = primary if primary in present else present[0]
     measured = {
-        name: Measured(
-            title=metric_named(name).title,
-            base=[before.value for _, before, _ in paired[name]],
-            tuned=[after.value for _, _, after in paired[name]],
-            groups=[base[place]["group"] for place, _, _ in paired[name]],
-            higher_is_better=higher_is_better[name],
-            logarithmic=metric_named(name).logarithmic,
-            corpus=corpus_counts(name, _at(items["base"], paired[name]), _at(items["tuned"], paired[name]), script),
-        )
+        name: _measured(name, paired[name], list(items.values()), higher_is_better[name], script, base)
         for name in present
     }
     lines = [
-        _line(base[place], name, before, after, higher_is_better[name], name == primary)
+        _line(base[place], name, values, higher_is_better[name], name == primary)
         for name in present
-        for place, before, after in paired[name]
+        for place, values in paired[name]
     ]
     metrics = {
         "primary": primary,
@@ -97,7 +95,7 @@ def score(
         "script": script,
         "answers": {"base": _answers(base), "tuned": _answers(tuned)},
         "flips": _flips(lines),
-        "metrics": {name: {who: score_corpus(items[who], name, script) for who in items} for name in names},
+        "metrics": {name: {who: score_corpus(items[who], name, script) for who in SIDES} for name in names},
     }
     return Scored(lines, metrics, measured, primary)
 
@@ -112,20 +110,36 @@ def _item(line: Line) -> Item:
     )
 
 
-def _paired(before: Sequence[Score | None], after: Sequence[Score | None]) -> list[tuple[int, Score, Score]]:
-    """Return (place, base, tuned) of the items that both have a score for."""
+def _paired(scores: Sequence[Sequence[Score | None]]) -> list[Paired]:
+    """Return the items that all sides have a score for: the place, and the scores of base, tuned and further seeds."""
     return [
-        (place, one, other)
-        for place, (one, other) in enumerate(zip(before, after, strict=True))
-        if one is not None and other is not None
+        (place, [one for one in values if one is not None])
+        for place, values in enumerate(zip(*scores, strict=True))
+        if None not in values
     ]
 
 
-def _at(items: Sequence[Item], paired: Sequence[tuple[int, Score, Score]]) -> list[Item]:
-    return [items[place] for place, _, _ in paired]
+def _measured(
+    name: str,
+    paired: Sequence[Paired],
+    items: Sequence[Sequence[Item]],
+    higher: bool,
+    script: Script,
+    lines: Sequence[Line],
+) -> Measured:
+    """Return what the comparison takes of one metric; `items` of base, tuned and further seeds, `lines` for groups."""
+    metric, groups = metric_named(name), [lines[place]["group"] for place, _ in paired]
+    base, *tuned = zip(*([score.value for score in values] for _, values in paired), strict=True)
+    there = [[side[place] for place, _ in paired] for side in items]
+    found = [corpus_counts(name, there[0], answers, script) for answers in there[1:]]
+    corpora = [counts for counts in found if counts is not None]
+    if len(tuned) > 1:
+        return of_seeds(metric.title, [base], tuned, groups, higher, metric.logarithmic, corpora)
+    return Measured(metric.title, base, tuned[0], groups, higher, metric.logarithmic, found[0])
 
 
-def _line(line: Line, name: str, before: Score, after: Score, higher: bool, primary: bool) -> dict[str, Any]:
+def _line(line: Line, name: str, values: Sequence[Score], higher: bool, primary: bool) -> dict[str, Any]:
+    before, after, *_ = values
     difference = after.value - before.value
     found = {
         "id": line["id"],
@@ -136,6 +150,8 @@ def _line(line: Line, name: str, before: Score, after: Score, higher: bool, prim
         "base_details": before.details,
         "tuned_details": after.details,
     }
+    if len(values) > 2:
+        found["tuned_seeds"] = [score.value for score in values[1:]]
     if primary:
         found["flip"] = "tie" if difference == 0 else "won" if (difference > 0) == higher else "lost"
     return found

@@ -16,6 +16,8 @@ def sentence(entry: Mapping[str, Any], one: Measured) -> str:
     count = plural(entry["items"], "item")
     if entry["n"] != entry["items"]:
         count = f"{plural(entry['n'], 'group')} of {count}"
+    if one.seeds is not None and len(one.seeds.tuned) > 1:
+        count += f" and {len(one.seeds.tuned)} training seeds"
     verdict, base, tuned = entry["verdict"], _number(entry["base"], one), _number(entry["tuned"], one)
     if entry["difference"] == 0 and entry["p_adjusted"] == 1:
         return f"{one.title} is {base} for both, over {count}: no evidence of a difference."

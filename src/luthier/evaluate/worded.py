@@ -13,7 +13,9 @@ from luthier.run.progress import Progress
 
 
 def gather(asked: Asked, progress: Progress) -> Gathered:
-    """Answer the test rows with base and tuned, and score both. Killed on the way, it goes on from the last batch.
+    """Answer the test rows with base, tuned and those of further seeds, and score them.
+
+    Killed on the way, it goes on from the last batch.
 
     Raises:
         UserError: nothing in the test rows can be asked.
@@ -31,12 +33,13 @@ def gather(asked: Asked, progress: Progress) -> Gathered:
     code = [digest_code(part) for part in ("models/engines.py", "evaluate/answers.py")]
     prompts: list[Any] = [[one.prompt, one.reference_ids] for one in questions]
     identity = [*asked.identity, asked.max_new_tokens, code, prompts]
-    pair = Pair(lambda: kind.model.load_base(asked.base, asked.dtype, asked.method), asked.adapter)
+    pair = Pair(lambda: kind.model.load_base(asked.base, asked.dtype, asked.method), asked.adapters["tuned"])
     probes = _probes(asked, tokenizer, context_of(load_config(asked.base)))
     answers, journals, losses = {}, [], {}
-    for who, lend in ((asked.baseline, pair.base), ("tuned", pair.tuned)):
+    lent = {asked.baseline: pair.base()} | {who: pair.tuned(folder) for who, folder in asked.adapters.items()}
+    for who, model_of in lent.items():
         journal = Journal(asked.folder / f"answers-{who}.part", [who, *identity])
-        with lend() as model:
+        with model_of as model:
             answerer = TransformersAnswerer(model, int(tokenizer.pad_token_id or 0), ends)
             answers[who] = answer_questions(
                 questions,
@@ -47,9 +50,11 @@ def gather(asked: Asked, progress: Progress) -> Gathered:
                 progress,
                 f"answers of {who}",
             )
-            losses[who] = forgetting.losses(answerer, probes)
+            if who in (asked.baseline, "tuned"):
+                losses[who] = forgetting.losses(answerer, probes)
         journals.append(journal)
-    scored = score(answers[asked.baseline], answers["tuned"], asked.metrics, kind.higher_is_better, asked.primary)
+    base, tuned, *others = answers.values()
+    scored = score(base, tuned, asked.metrics, kind.higher_is_better, asked.primary, others)
 
     def finish() -> None:
         for journal in journals:

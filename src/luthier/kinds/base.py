@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from luthier.data.rows import Row
-    from luthier.engine.batches import Measured
+    from luthier.engine.batches import Measured, Micro
     from luthier.engine.loop import Material
+    from luthier.models.estimate import Load
     from luthier.models.load import Base
     from luthier.models.vectors import Embedder
 
@@ -201,6 +202,18 @@ class Learn(Protocol):
 
     def pads(self, config: PretrainedConfig) -> bool:
         """Tell whether its micro-batches will be padded, as far as the configuration of a base tells."""
+
+    def reading(
+        self, config: PretrainedConfig, device: str, rows: Sequence[Measured], micro: Micro
+    ) -> tuple[tuple[int, int, int], Load]:
+        """Return how rows are read, as far as lengths tell.
+
+        Args:
+            device: "cpu", "mps" or "cuda". rows: of one optimizer step, or of the validation. micro: how a step is cut.
+
+        Returns:
+            (examples, tokens each, trained tokens) of what is held at once, where that is most, and what is read.
+        """
 
 
 class Score(Protocol):

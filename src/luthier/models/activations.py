@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 SHARE = 0.9  # of the memory that a training may fill
+CONTEXT_GIB = 0.6  # on a CUDA device, of each process
 # More numbers than any architecture keeps for a token, in units of layers x hidden size: below it nothing is estimated.
 KEPT_AT_MOST = 96
 
 
-# Values (tokens x hidden size x layers) of a flat micro-batch on a CPU, and its fewest tokens. Smaller ones keep less,
-# and in a large model are quicker, as caches hold more of a layer; in a small model starting operations costs more than
-# that wins. One core, llama of 17 M / SmolLM2-135M: benchmarks/train.py --budget.
-FLAT_VALUES, FLAT_TOKENS = 2**20, 256
+# Values (tokens x hidden size x layers) of a micro-batch on a CPU, and the fewest tokens it may have. Small ones keep
+# less; in a large model they are quicker too, as caches hold more of a layer, and in a small one starting operations
+# costs more than that wins: benchmarks/train.py --budget.
+VALUES, FEWEST = 2**20, 256
 
 
-def token_budget(config: PretrainedConfig, device: str, padded: bool) -> int:
+def token_budget(config: PretrainedConfig, device: str) -> int:
     """Return the tokens a micro-batch may have for this model; 0: the device's usual number."""
-    if padded or device != "cpu":
+    if device != "cpu":
         return 0
-    return max(FLAT_TOKENS, FLAT_VALUES // (int(config.num_hidden_layers) * int(config.hidden_size)))
+    return max(FEWEST, VALUES // (int(config.num_hidden_layers) * int(config.hidden_size)))
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,27 @@ def decide(
     there = machine_memory(device)
     if there is None:
         return Checkpointing(False)
-    rows, length, trained = longest
+    rows, length, _ = longest
     layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
     kept = rows * length * layers * hidden * KEPT_AT_MOST * dtype.itemsize
     weights = parameters.total * dtype.itemsize + parameters.trainable * 16
     if (kept + weights) / GIB < there / 2:
         return Checkpointing(False, None, round(there, 2))
     from luthier.models import estimate
+    from luthier.models.machine import shipped
 
     cost = estimate.cost_per_token(config, adapter, dtype, max(length, 8))
-    work = estimate.Work(longest, rows * length, trained, 1)
-    needed = estimate.memory(config, parameters, adapter.method, dtype, cost, work, device).total
+    work, machine = estimate.Work(longest), shipped(device, dtype, rate=1.0)  # of which time is not asked
+    needed = estimate.memory(config, parameters, adapter.method, dtype, cost, work, machine).total
     return Checkpointing(needed > SHARE * there, round(needed, 2), round(there, 2))
 
 
 def machine_memory(device: str) -> float | None:
-    """Return the memory of the machine, or of its CUDA device, in GiB; None when the system does not tell."""
+    """Return the memory of the machine in GiB, on CUDA what a context leaves; None when the system does not tell."""
     import torch
 
     if device == "cuda":
-        return float(torch.cuda.mem_get_info()[1]) / GIB
+        return float(torch.cuda.mem_get_info()[1]) / GIB - CONTEXT_GIB
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     except (AttributeError, OSError, ValueError):

@@ -141,6 +141,8 @@ def _is_linear(base: nn.Module) -> bool:
         return True
     if not isinstance(base, nn.Linear) or base.weight.dtype not in FLOATS or base.weight.ndim != 2:
         return False
+    if base.weight.is_meta:  # a plan has no numbers to ask with
+        return True
     probe = torch.linspace(-1, 1, 2 * base.in_features, dtype=base.weight.dtype, device=base.weight.device).view(2, -1)
     with torch.no_grad():
         made, expected = base(probe), nn.functional.linear(probe, base.weight, base.bias)
@@ -155,7 +157,7 @@ def _forward_of(module: LoraLinear) -> Any:
     scale = float(module.scaling[name])
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        cast = torch.is_autocast_enabled(x.device.type)
+        cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
         if module.disable_adapters or module.merged or cast or args or kwargs:
             return LoraLinear.forward(module, x, *args, **kwargs)
         rate = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0

@@ -1,4 +1,4 @@
-"""A base and what was tuned from it: one set of weights in memory where an adapter is all that differs."""
+"""A base and what was tuned from it, once or several times: one set of base weights in memory for all adapters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class Pair:
 
     Args:
         load_base: loads the base; called once. folder: the adapter, or the whole model of full fine-tuning.
+
+    Other adapters of the same base take turns on it.
     """
 
     def __init__(self, load_base: Callable[[], PreTrainedModel], folder: Path) -> None:
@@ -24,6 +26,7 @@ class Pair:
         self._folder = folder
         self._base: Any = None
         self._tuned: Any = None
+        self._loaded: Path | None = None  # what stands in `_tuned`
 
     @contextmanager
     def base(self) -> Iterator[PreTrainedModel]:
@@ -36,18 +39,29 @@ class Pair:
                 yield self._tuned
 
     @contextmanager
-    def tuned(self) -> Iterator[PreTrainedModel]:
+    def tuned(self, folder: Path | None = None) -> Iterator[PreTrainedModel]:
         """Lend the tuned model for a block.
+
+        Args:
+            folder: that of another training of the same base. Default: that of this object.
 
         Raises:
             UserError: there is nothing trained in the folder, or it belongs to another base.
         """
         from luthier.models.lora import load_adapter
 
-        if self._tuned is None:
-            loaded: Any = load_adapter(self._base_model(), self._folder)
-            self._tuned = _placed(loaded)
+        folder = folder or self._folder
+        if self._loaded != folder:
+            self._put_down()
+            loaded: Any = load_adapter(self._base_model(), folder)
+            self._tuned, self._loaded = _placed(loaded), folder
         yield self._tuned
+
+    def _put_down(self) -> None:
+        """Take the adapter off the base, whose own layers are put back; a whole model is let go."""
+        if hasattr(self._tuned, "unload"):
+            self._base = self._tuned.unload()
+        self._tuned = self._loaded = None
 
     def _base_model(self) -> PreTrainedModel:
         if self._base is None:

@@ -29,10 +29,7 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
     Args:
         device: "cpu", "mps" or "cuda". dtype: of the factors.
     """
-    import torch
-
-    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
-    key = f"{name} | {device} | {str(dtype).removeprefix('torch.')} | {torch.get_num_threads()} threads"
+    key = machine_key(device, dtype)
     path = cache_folder() / FILE
     kept = _read(path)
     if isinstance(kept.get(key), int | float):
@@ -41,6 +38,14 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
     with suppress(UserError):  # a cache folder that cannot be written to costs a measurement each time, no more
         write_json(path, {**kept, key: round(rate)})
     return rate
+
+
+def machine_key(device: str, dtype: torch.dtype) -> str:
+    """Return what a measurement of this machine holds for: its processor, device, precision and threads."""
+    import torch
+
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
+    return f"{name} | {device} | {str(dtype).removeprefix('torch.')} | {torch.get_num_threads()} threads"
 
 
 def cache_folder() -> Path:

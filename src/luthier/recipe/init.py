@@ -142,10 +142,11 @@ def _section(dotted: str, proposed: dict[str, Any], depth: int) -> list[str]:
         if key.kind not in ("", kind):
             continue
         if key.sections and _default(key) is not None:
+            inside = _section(key.dotted, proposed, depth + 1)
             about = key.field.description or (key.sections[0].__doc__ or "").partition("\n")[0]
-            lines += ["", f"# {about}"] if depth == 0 else []
+            lines += ["", f"# {about}"] if depth == 0 and inside else []
             comment = "" if depth == 0 else about
-            lines += [_line(f"{name}:", comment, depth), *_section(key.dotted, proposed, depth + 1)]
+            lines += [_line(f"{name}:", comment, depth), *inside] if inside else []
         else:
             value = proposed.get(key.dotted, _default(key))
             shown = "off" if value is None else inline(value)

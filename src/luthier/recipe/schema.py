@@ -26,8 +26,6 @@ Format = Literal[
 ]
 
 
-
-
 class Model(Section):
     """The model to start from."""
 
@@ -78,17 +76,17 @@ class Augment(Section):
         description="[lowest, highest] similarity of a variation to its source; off: as suits the form of the rows",
     )
 
-    template: str | None = Field(
+    prompt: str | None = Field(
         None,
         description="text file with what the teacher is asked, {source} standing for the title or question",
         json_schema_extra={"path": "file"},
     )
 
     @model_validator(mode="after")
-    def _template_is_read(self) -> Self:
-        if self.template is not None and self.method != "teacher":
-            words = f"The method {self.method} asks nobody, so it does not read a template"
-            raise ContradictionError(words, "data.augment.template", "Remove it, or set method: teacher.")
+    def _prompt_is_read(self) -> Self:
+        if self.prompt is not None and self.method != "teacher":
+            words = f"The method {self.method} asks nobody, so it does not read a prompt"
+            raise ContradictionError(words, "data.augment.prompt", "Remove it, or set method: teacher.")
         return self
 
     @model_validator(mode="after")
@@ -198,6 +196,9 @@ class Training(Section):
         description="of multiple-negatives: what cosine is multiplied by, 1 / temperature (20)",
         json_schema_extra={"kind": "embedding"},
     )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]] | None, OffOr] = Field(
+        None, description="train once for each of these, to tell gains from the luck of a seed; off: once, by seed"
+    )
     hard_negatives: Annotated[HardNegatives | None, OffOr] = Field(
         None, description="mine hard negatives, or off", json_schema_extra={"kind": "embedding"}
     )
@@ -219,6 +220,20 @@ class Training(Section):
         schedule = values.get("schedule")
         name = schedule.get("name") if isinstance(schedule, dict) else getattr(schedule, "name", None)
         return {**values, "learning_rate": phases.PEAK} if name == "three-phase" else values
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if self.seeds is None:
+            return self
+        if len(self.seeds) < 2:
+            told = f"{len(self.seeds)} training seeds" if len(self.seeds) != 1 else "One training seed"
+            words = f"{told} cannot show how much the result depends on it"
+            raise ContradictionError(words, "training.seeds", "Give three or more, such as [1, 2, 3], or use seed.")
+        twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if twice:
+            words = f"The training seed {twice[0]} stands there twice, and would give the same model twice"
+            raise ContradictionError(words, "training.seeds", "Give each seed once.")
+        return self
 
     @model_validator(mode="after")
     def _loss_reads_it(self) -> Self:
@@ -318,15 +333,15 @@ class Recipe(Section):
     seed: int = Field(42, ge=0, lt=2**32, description="the one seed of everything that is drawn")
     model: Model = Field(default_factory=Model)
     data: Data
+    teacher: Annotated[Teacher | None, OffOr] = Field(
+        None, description="a larger model behind an OpenAI-compatible endpoint, or off"
+    )
     adapter: Adapter = Field(default_factory=Adapter)
     training: Training = Field(default_factory=Training)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     diagnose: Diagnose = Field(default_factory=Diagnose)
     export: Export = Field(default_factory=Export)
     report: Report = Field(default_factory=Report)
-    teacher: Annotated[Teacher | None, OffOr] = Field(
-        None, description="a larger model behind an OpenAI-compatible endpoint, or off"
-    )
 
     @model_validator(mode="after")
     def _has_the_teacher_it_asks(self) -> Self:

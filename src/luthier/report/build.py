@@ -10,6 +10,7 @@ from luthier.report.closing import limits_section, reproduce_sections
 from luthier.report.content import Content, Section
 from luthier.report.data import data_section
 from luthier.report.diagnosis import diagnosis_section
+from luthier.report.judge import judge_section
 from luthier.report.results import breakdown_section, comparison_section, flips_section, metric_title
 from luthier.report.training import training_section
 from luthier.report.words import number, unbroken
@@ -52,6 +53,8 @@ def _evaluation_sections(
     where = breakdown_section(_read(folder.breakdowns) or {}, title, higher)
     sections = [comparison_section(comparison, metrics, scores, list(answers.values()))]
     sections += [where] if where else []
+    judged = _read(folder.judge)
+    sections += [judge_section(judged)] if judged else []
     sections += [diagnosis_section(diagnosis)] if diagnosis else []
     return [*sections, flips_section(scores, answers, title, higher)]
 

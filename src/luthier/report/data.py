@@ -49,7 +49,7 @@ def _funnel(report: Mapping[str, Any]) -> Picture:
     steps += [Step(f"rejected: {reason}", count, "lost") for reason, count in reasons[:REASONS_SHOWN]]
     rest = sum(count for _, count in reasons[REASONS_SHOWN:])
     steps += [Step("rejected: other reasons", rest, "lost")] if rest else []
-    steps += [Step("made by rules, to train on", rows["augmented"], "added")] if rows["augmented"] else []
+    steps += [Step("made from them, to train on", rows["augmented"], "added")] if rows["augmented"] else []
     steps += [Step("in the splits", sum(rows[name] for name in SPLITS))]
     steps += [Step(name, rows[name], "part") for name in SPLITS]
     lost = f"{rows['rejected']:,} of them rejected" if rows["rejected"] else "none rejected"

@@ -82,6 +82,25 @@ class Forest:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """One row of dots: the same thing measured several times, the first of them the one that is used; a remark."""
+
+    name: str
+    values: Sequence[float]
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """How far repetitions lie apart, one row under another, around zero; their means are marked."""
+
+    id: str
+    title: str
+    x_label: str
+    rows: Sequence[Spread]
+
+
+@dataclass(frozen=True)
 class Pair:
     """One row of a comparison by field: base and tuned, the interval of the difference, and how many items.
 
@@ -156,4 +175,4 @@ class Versus:
     rows: Sequence[Held]
 
 
-Figure = Lines | Histogram | Bars | Forest | Pairs | Flow | Funnel | Versus
+Figure = Lines | Histogram | Bars | Forest | Dots | Pairs | Flow | Funnel | Versus

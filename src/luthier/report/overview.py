@@ -34,8 +34,8 @@ def render_overview(rows: list[dict[str, Any]], runs: Path) -> str:
 
 
 def summary(folder: RunFolder) -> str:
-    """Return what a run has come to: its data, the comparison of base and tuned where there is one, its files."""
-    lines = [*_data_lines(folder), *_comparison_lines(folder)]
+    """Return what a run has come to: its data, what training took, base against tuned where compared, its files."""
+    lines = [*_data_lines(folder), *_training_lines(folder), *_comparison_lines(folder)]
     if folder.page.is_file():
         lines.append(f"\nreport: {folder.page}")
     lines.append(f"run:    {folder.path}")
@@ -84,11 +84,25 @@ def _data_lines(folder: RunFolder) -> list[str]:
     splits = " / ".join(f"{rows[name]:,}" for name in ("train", "validation", "test"))
     told += f"; train / validation / test {splits}"
     if rows["augmented"]:
-        told += f", of these {rows['augmented']:,} of train made by rules"
+        told += f", of these {rows['augmented']:,} of train made from others"
     lines = [told]
     lines += [f"  warning: {warning}" for warning in report["warnings"]]
     lines += [f"  leak: {leak}" for leak in report["leaks"]] or ["  no overlap between the splits above the threshold"]
     return lines
+
+
+def _training_lines(folder: RunFolder) -> list[str]:
+    """Return what training took beside what was planned."""
+    plan, trained = _read(folder.plan_report), _read(folder.train_report)
+    measured = (trained or {}).get("peak_memory_gib")
+    if plan is None or measured is None:
+        return []
+    planned, memory = plan["seconds"], plan["memory_gib"]["total"]
+    seconds = planned.get("one_training") or planned["estimate"]  # train.json tells of the first seed
+    return [
+        f"training: {trained['seconds']:,.1f} s and {measured:.2f} GiB; "
+        f"the plan said {seconds:,.1f} s and {memory:.2f} GiB"
+    ]
 
 
 def _comparison_lines(folder: RunFolder) -> list[str]:

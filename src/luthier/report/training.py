@@ -62,7 +62,8 @@ def versus(report: Line, plan: Line | None) -> list[Block]:
     """Return what the plan predicted beside what was measured, for what has both."""
     if plan is None:
         return []
-    seconds, memory = (plan.get("seconds") or {}).get("estimate"), (plan.get("memory_gib") or {}).get("total")
+    planned, memory = plan.get("seconds") or {}, (plan.get("memory_gib") or {}).get("total")
+    seconds = planned.get("one_training") or planned.get("estimate")  # train.json tells of the first seed
     pairs = (("time", seconds, report.get("seconds"), "s"), ("memory", memory, _measured_memory(report), "GiB"))
     rows = [
         Held(name, float(predicted), float(measured), unit)

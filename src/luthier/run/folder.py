@@ -12,6 +12,42 @@ LATEST = "latest"
 
 
 @dataclass(frozen=True)
+class TrainingFolder:
+    """The paths of one training.
+
+    Attributes:
+        path: `4-train` of a run, or `seed-N` in it.
+    """
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """One line an optimizer step, one an evaluation on the validation rows."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def guards(self) -> Path:
+        """What the guards saw in training, an event a line; not there when there was none."""
+        return self.path / "guards.jsonl"
+
+    @property
+    def difficulties(self) -> Path:
+        """The base's loss on each training row, by which a curriculum orders them."""
+        return self.path / "difficulties.json"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter as a plain PEFT folder; after full training a plain transformers folder."""
+        return self.path / "adapter"
+
+    @property
+    def report(self) -> Path:
+        """How the training went, and the proof of its adapter."""
+        return self.path / "train.json"
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """The paths inside one run. Making the object creates nothing.
 
@@ -85,30 +121,34 @@ class RunFolder:
         """Folder of the train stage."""
         return self.path / "4-train"
 
+    def training_of(self, seed: int | None = None) -> TrainingFolder:
+        """The training of the run, or that of a further training seed beside it."""
+        return TrainingFolder(self.training if seed is None else self.training / f"seed-{seed}")
+
     @property
     def metrics(self) -> Path:
-        """One line an optimizer step, one an evaluation on the validation rows."""
-        return self.training / "metrics.jsonl"
+        """See `TrainingFolder`, like the four that follow; those of the first seed where several were trained."""
+        return self.training_of().metrics
 
     @property
     def guards(self) -> Path:
-        """What the guards saw in training, an event a line; not there when there was none."""
-        return self.training / "guards.jsonl"
+        """What the guards saw in training."""
+        return self.training_of().guards
 
     @property
     def difficulties(self) -> Path:
-        """The base's loss on each training row, by which a curriculum orders them."""
-        return self.training / "difficulties.json"
+        """How difficult the base finds each training row."""
+        return self.training_of().difficulties
 
     @property
     def adapter(self) -> Path:
-        """The trained adapter as a plain PEFT folder; after full training a plain transformers folder."""
-        return self.training / "adapter"
+        """The trained adapter."""
+        return self.training_of().adapter
 
     @property
     def train_report(self) -> Path:
-        """How the training went, and the proof of its adapter."""
-        return self.training / "train.json"
+        """How the training went, and the proof of its adapter; of each seed where several were trained."""
+        return self.training_of().report
 
     @property
     def export(self) -> Path:
@@ -197,6 +237,16 @@ class RunFolder:
     def forgetting(self) -> Path:
         """Base and tuned on general text, and on an earlier run's test rows."""
         return self.evaluation / "forgetting.json"
+
+    @property
+    def judge(self) -> Path:
+        """What a judge thinks of the answers; there when the recipe asks for one."""
+        return self.evaluation / "judge.json"
+
+    @property
+    def judgements(self) -> Path:
+        """What the judge said of each pair of answers, in each order."""
+        return self.evaluation / "judgements.jsonl"
 
     @property
     def diagnosis(self) -> Path:

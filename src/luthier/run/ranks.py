@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # The others wait while rank 0 prepares data. A rank that dies does not make the rest wait: the launcher ends them.
 PATIENCE = timedelta(days=7)
+SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 BUCKET = 2**23  # values that are added up in one message, 32 MiB of float32
 
 
@@ -43,8 +44,17 @@ def join() -> None:
     """Meet the other processes; does nothing for one process, or when they have met.
 
     Raises:
-        UserError: the environment names several processes, and not which one this is.
+        UserError: the environment names several processes, and not which one this is, or it asks for a model that is
+            divided among them.
     """
+    for name, what in SHARDED.items():
+        if os.environ.get(name, "").lower() in ("1", "true"):
+            raise UserError(
+                f"{what} divides one model among the processes, which Luthier does not do.",
+                f"{name} in the environment",
+                "Launch with --multi_gpu, where every process holds the model; for one too large for its GPU set "
+                "adapter.method qlora.",
+            )
     if size() == 1:
         return
     import torch
@@ -115,6 +125,16 @@ def add_up(tensors: Sequence[torch.Tensor]) -> None:
 def wait() -> None:
     """Wait until every rank is here."""
     gather(None)
+
+
+@contextmanager
+def leader_first() -> Iterator[None]:
+    """Let rank 0 through alone; the others follow when it is done, and find what it has stored."""
+    if not leads():
+        wait()
+    yield
+    if leads():
+        wait()
 
 
 @contextmanager

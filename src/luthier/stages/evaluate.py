@@ -10,6 +10,9 @@ from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from luthier.data.rows import Row
     from luthier.evaluate.evidence import Asked
     from luthier.kinds.base import Kind
@@ -22,7 +25,9 @@ def evaluate(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     """Measure base and tuned on the test split in the way of the kind, score both, and compare them.
 
     Writes answers-base.jsonl, answers-tuned.jsonl, scores.jsonl, metrics.json, comparison.json and breakdowns.json, and
-    where the kind can tell, forgetting.json.
+    where the kind can tell, forgetting.json; judge.json and judgements.jsonl where the recipe asks for a judge.
+    With several training seeds, answers-tuned-seed-N.jsonl as well: the comparison and its breakdowns are of all seeds,
+    the other files of the first, whose adapter is the run's.
     Killed on the way, it goes on from what was finished.
 
     Raises:
@@ -56,6 +61,7 @@ def evaluate(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     if gathered.forgetting is not None:
         write_json(folder.forgetting, gathered.forgetting)
         progress.say(f"  general text: {gathered.forgetting['verdict']}")
+    _judge(recipe, folder, gathered.answers, progress)
     gathered.finish()
     progress.say(f"  {comparison['verdict']}: {comparison['sentence']}")
 
@@ -73,7 +79,7 @@ def _asked(recipe: Recipe, folder: RunFolder, kind: Kind) -> tuple[Asked, list[s
         base=resolve(recipe.model.base),
         dtype=recipe.model.dtype,
         method=recipe.adapter.method,
-        adapter=folder.adapter,
+        adapters={"tuned": folder.adapter} | _further(recipe, folder),
         test=_rows(folder, "test"),
         train=_rows(folder, "train"),
         metrics=metrics,
@@ -91,6 +97,11 @@ def _asked(recipe: Recipe, folder: RunFolder, kind: Kind) -> tuple[Asked, list[s
     return asked, secondary
 
 
+def _further(recipe: Recipe, folder: RunFolder) -> dict[str, Path]:
+    """Return the adapters of the training seeds after the first, by who answers with them."""
+    return {f"tuned-seed-{seed}": folder.training_of(seed).adapter for seed in (recipe.training.seeds or [])[1:]}
+
+
 def _earlier(folder: RunFolder, name: str) -> tuple[str, list[Row]]:
     """Return the newest earlier run of this recipe that was tested on other rows, and those rows.
 
@@ -106,6 +117,23 @@ def _earlier(folder: RunFolder, name: str) -> tuple[str, list[Row]]:
             if len(rows) >= FEWEST_EARLIER:
                 return run.id, rows
     return "", []
+
+
+def _judge(
+    recipe: Recipe, folder: RunFolder, answers: Mapping[str, Sequence[Mapping[str, Any]]], progress: Progress
+) -> None:
+    asked, by = recipe.evaluation.judge, recipe.teacher
+    if asked is None or by is None:
+        return
+    from luthier.evaluate.judge import judge
+    from luthier.models.remote.client import teacher_of
+
+    teacher = teacher_of({**by.asking(), "temperature": 0.0}, by.paying())
+    before = answers[recipe.evaluation.baseline]
+    judged = judge(before, answers["tuned"], teacher, asked.criteria, recipe.seed, asked.rows, progress)
+    write_jsonl(folder.judgements, judged.lines)
+    write_json(folder.judge, judged.summary)
+    progress.say(f"  judge: {judged.summary['sentence']} ({teacher.told})")
 
 
 def _rows(folder: RunFolder, split: str) -> list[Row]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +15,19 @@ from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PretrainedConfig
 
-    from luthier.engine.batches import Measured, Micro
+    from luthier.engine.batches import Measured
     from luthier.kinds.base import MaskProof
+    from luthier.kinds.predict import Asked
     from luthier.models.bases import Base
-    from luthier.models.estimate import Cost, Work
+    from luthier.models.machine import Machine
     from luthier.models.targets import TargetMatch
+    from luthier.models.walk import Cost
     from luthier.recipe.schema import Recipe, Training
 
 CHARACTERS_PER_TOKEN = 3.5  # of English text, for a base whose tokenizer is not at hand
-WALKED_STEPS = 512  # of a longer training, these many steps stand for all
-MACHINE_SHARE = 0.9  # of the memory that a plan may fill before it warns
+WORTH_MEASURING = 120.0  # seconds of a training above which a machine is measured, which takes about 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def inputs(recipe: Recipe) -> list[Path]:
 def plan(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     """Plan the training on 1-data/ and write 2-plan/plan.json, see `make_plan`."""
     sides = [[from_json(line) for line in read_jsonl(folder.rows(split))] for split in ("train", "validation")]
-    told = make_plan(recipe, *sides)
+    told = make_plan(recipe, sides[0], sides[1], say=progress.say)
     write_json(folder.plan_report, told)
     trained, memory = told["parameters"], told["memory_gib"]["total"]
     progress.say(
@@ -70,55 +70,109 @@ def plan(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     )
 
 
-def make_plan(recipe: Recipe, train: Sequence[Row], validation: Sequence[Row] = ()) -> dict[str, Any]:
+def make_plan(
+    recipe: Recipe,
+    train: Sequence[Row],
+    validation: Sequence[Row] = (),
+    calibrate: bool | None = None,
+    price: float | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Return the plan of a training on these rows, ready for JSON.
 
     Nothing is loaded but the configuration and, where it is at hand, the tokenizer. Keys: `base`, `parameters`,
-    `targets`, `memory_gib`, `steps`, `micro_batch`, `tokens`, `seconds`, `mask`, `notes`.
+    `targets`, `memory_gib`, `steps`, `micro_batch`, `tokens`, `seconds`, `cost`, `mask`, `advice`, `notes`.
+
+    Args:
+        calibrate: measure this machine where that was not done yet, which takes some 20 seconds; None: where the
+            training will take minutes. price: of an hour of this machine, in dollars; None: `cost` is None.
+        say: is told when the machine is measured.
 
     Raises:
         UserError: base, adapter or rows do not allow a training. GateError: a target matches nothing, or the mask is
             wrong.
     """
-    from luthier.engine.settings import FitSettings
     from luthier.engine.threads import use_cores
-    from luthier.kinds import kind_named
+    from luthier.kinds.predict import predict
     from luthier.models import estimate
-    from luthier.models.activations import token_budget
     from luthier.models.bases import resolve
-    from luthier.models.load import check_dtype, device_type, load_config, pick_dtype
+    from luthier.models.load import check_dtype
 
     use_cores()
     check_dtype(recipe.model.dtype)
     if not train:
         raise UserError("There are no rows to train on.", "1-data/train.jsonl", "See 1-data/rejected.jsonl.")
     base = resolve(recipe.model.base)
-    config, device = load_config(base), device_type()
-    dtype = pick_dtype(recipe.model.dtype, recipe.adapter.method)
-    adapter = estimate.AdapterShape(recipe.adapter.method, recipe.adapter.r, recipe.adapter.targets)
-    parameters, report = estimate.count(config, adapter, recipe.adapter.allow_unmatched)
-    rows, held_out = _count(recipe, base, train, trained=True), _count(recipe, base, validation)
-    padded = kind_named(recipe.kind).learn.pads(config)
-    micro = FitSettings(token_budget=token_budget(config, device, padded)).micro(device, padded)
-    steps, work = _work(recipe, rows, held_out, micro)
-    _check_steering(recipe.training, train, steps, len(held_out.measured))
-    matched = estimate.AdapterShape(adapter.method, adapter.r, [match.name for match in report if match.matched])
-    length = max(8, *(example.tokens for example in rows.measured))
-    cost = estimate.cost_per_token(config, matched if report else adapter, dtype, length)
-    memory = estimate.memory(config, parameters, adapter.method, dtype, cost, work, device)
-    parts = {name: round(value, 3) for name, value in (*asdict(memory).items(), ("total", memory.total))}
+    asked, report, rows, held_out = _asked(recipe, base, train, validation)
+    _check_steering(recipe.training, train, asked.steps, len(held_out.measured))
+    cost = estimate.cost_per_token(asked.config, asked.adapter, asked.dtype, asked.longest)
+    machine = _machine(asked, cost, calibrate, say)
+    found = predict(asked, machine, cost)
+    parts = {**asdict(found.memory), "total": found.memory.total}
+    seconds = _told_seconds(recipe, found.seconds, machine)
+    advice, warned = _advice(asked, machine, rows, recipe, parts["total"])
+    longest = found.work.longest
     return {
-        "base": _told_base(base, config, dtype, device),
-        "parameters": {**asdict(parameters), "percent": round(parameters.percent, 4)},
+        "base": _told_base(base, asked),
+        "parameters": {**asdict(asked.parameters), "percent": round(asked.parameters.percent, 4)},
         "targets": [_told_target(match) for match in report],
-        "memory_gib": parts,
-        "steps": steps,
-        "micro_batch": {"examples": work.longest[0], "tokens": work.longest[0] * work.longest[1]},
+        "memory_gib": {name: round(value, 3) for name, value in parts.items()},
+        "steps": asked.steps,
+        "micro_batch": {"examples": longest[0], "tokens": longest[0] * longest[1]},
         "tokens": _told_tokens(rows, recipe.data.max_length),
-        "seconds": _told_seconds(recipe, config, cost, work, (device, dtype)),
+        "seconds": seconds,
+        "cost": _told_cost(seconds["estimate"], price),
         "mask": _told_mask(rows),
-        "notes": [*rows.notes, *_warnings(recipe, config, base, parts["total"], device)],
+        "advice": advice,
+        "notes": [*rows.notes, *warned, *_warnings(recipe, asked.config, base)],
     }
+
+
+def _asked(
+    recipe: Recipe, base: Base, train: Sequence[Row], validation: Sequence[Row]
+) -> tuple[Asked, list[TargetMatch], Counted, Counted]:
+    """Return the training that is asked for in plain values, its targets, and both sides in tokens."""
+    from luthier.engine.batches import count_steps
+    from luthier.kinds.predict import Asked
+    from luthier.models import estimate
+    from luthier.models.load import device_type, load_config, pick_dtype
+
+    config, training = load_config(base), recipe.training
+    method, dropout = recipe.adapter.method, recipe.adapter.dropout
+    adapter = estimate.AdapterShape(method, recipe.adapter.r, recipe.adapter.targets, dropout)
+    parameters, report = estimate.count(config, adapter, recipe.adapter.allow_unmatched)
+    if report:
+        adapter = replace(adapter, targets=[match.name for match in report if match.matched])
+    rows, held_out = _count(recipe, base, train, trained=True), _count(recipe, base, validation)
+    asked = Asked(
+        kind=recipe.kind,
+        config=config,
+        adapter=adapter,
+        parameters=parameters,
+        dtype=pick_dtype(recipe.model.dtype, method),
+        device=device_type(),
+        train=rows.measured,
+        held_out=held_out.measured,
+        batch_size=training.batch_size,
+        steps=count_steps(len(rows.measured), training.batch_size, training.epochs, training.steps),
+        seed=recipe.seed,
+        checkpoint_every=training.checkpoint_every,
+    )
+    return asked, report, rows, held_out
+
+
+def _machine(asked: Asked, cost: Cost, calibrate: bool | None, say: Callable[[str], None]) -> Machine:
+    """Return what work costs here; measure it where that is asked for, or worth its time."""
+    from luthier.kinds.calibrate import machine_for
+    from luthier.kinds.predict import predict
+
+    machine = machine_for(asked.device, asked.dtype, rough=True)
+    if machine.measured or calibrate is False:
+        return machine
+    if calibrate is None and predict(asked, machine, cost).seconds < WORTH_MEASURING:
+        return machine
+    say("  measuring this machine: some short trainings, once, about 20 seconds")
+    return machine_for(asked.device, asked.dtype, rough=False)
 
 
 def _count(recipe: Recipe, base: Base, rows: Sequence[Row], trained: bool = False) -> Counted:
@@ -154,36 +208,6 @@ def _estimated(rows: Sequence[Row], limit: int, why: str) -> Counted:
     return Counted(lengths, measured, sum(length > limit for length in lengths), 0, bool(why), why=why)
 
 
-def _work(recipe: Recipe, rows: Counted, held_out: Counted, micro: Micro) -> tuple[int, Work]:
-    """Return the optimizer steps and what they ask of the machine, from the micro-batches the trainer will make."""
-    from luthier.engine.batches import count_steps, micro_batches, rows_of_step
-    from luthier.models.estimate import Work
-
-    training = recipe.training
-    total = count_steps(len(rows.measured), training.batch_size, training.epochs, training.steps)
-    walked = min(total, WALKED_STEPS)
-    longest, padded, trained, count = (0, 0, 0), 0, 0, 0
-    for step in range(1, walked + 1):
-        chosen = rows_of_step(step, len(rows.measured), training.batch_size, recipe.seed)
-        for part in micro_batches(chosen, rows.measured, *micro):
-            size = _size(part, rows.measured, micro[2])
-            longest = max(longest, size, key=lambda one: one[0] * one[1])
-            padded, trained, count = padded + size[0] * size[1], trained + size[2], count + 1
-    parts = micro_batches(range(len(held_out.measured)), held_out.measured, *micro) if held_out.measured else []
-    read = sum(math.prod(_size(part, held_out.measured, micro[2])[:2]) for part in parts)
-    share = total / walked
-    evaluations = math.ceil(total / training.checkpoint_every)
-    return total, Work(longest, round(padded * share), round(trained * share), round(count * share), read * evaluations)
-
-
-def _size(part: Sequence[int], measured: Sequence[Measured], padded: bool) -> tuple[int, int, int]:
-    """Return examples, tokens of each and trained tokens of a micro-batch; a flat one is one long example."""
-    trained = sum(measured[row].weight for row in part)
-    if padded:
-        return len(part), measured[part[0]].tokens, trained
-    return 1, sum(measured[row].tokens for row in part), trained
-
-
 def _check_steering(training: Training, train: Sequence[Row], steps: int, held_out: int) -> None:
     """Refuse what the training would refuse once the number of its steps is known.
 
@@ -204,14 +228,14 @@ def _check_steering(training: Training, train: Sequence[Row], steps: int, held_o
         difficulty.from_labels(labels, curriculum.by, curriculum.order)
 
 
-def _told_base(base: Base, config: PretrainedConfig, dtype: torch.dtype, device: str) -> dict[str, Any]:
+def _told_base(base: Base, asked: Asked) -> dict[str, Any]:
     return {
         "name": base.name,
         "hub_id": base.hub_id,
-        "architecture": config.model_type,
+        "architecture": asked.config.model_type,
         "licence": base.entry.licence if base.entry else None,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": device,
+        "dtype": str(asked.dtype).removeprefix("torch."),
+        "device": asked.device,
     }
 
 
@@ -234,20 +258,45 @@ def _told_tokens(rows: Counted, limit: int) -> dict[str, Any]:
     }
 
 
-def _told_seconds(
-    recipe: Recipe, config: PretrainedConfig, cost: Cost, work: Work, machine: tuple[str, torch.dtype]
-) -> dict[str, Any]:
-    from luthier.models import estimate
-    from luthier.models.rate import matmul_rate
-
-    device, dtype = machine
-    rate = matmul_rate(device, dtype)
-    share = estimate.EFFICIENCY[device]
-    seconds = estimate.seconds(config, recipe.adapter.method, cost, work, rate, device)
+def _told_seconds(recipe: Recipe, seconds: float, machine: Machine) -> dict[str, Any]:
+    trainings = len(recipe.training.seeds or [recipe.seed])
+    how = "measured on this machine by short trainings"
+    if not machine.measured:
+        how = "measured on another machine, scaled by how fast this one multiplies matrices"
+    basis = f"training and validation; {how}"
+    if trainings > 1:
+        basis += f"; all {trainings} trainings of training.seeds, one after another, each with the steps above"
     return {
-        "estimate": round(seconds, 1),
-        "basis": f"training and validation; {share:.0%} of {rate / 1e9:,.0f} GFLOP/s, measured on this machine",
+        "estimate": round(trainings * seconds, 1),
+        "one_training": round(seconds, 1),
+        "calibrated": machine.measured,
+        "basis": basis,
     }
+
+
+def _told_cost(seconds: float, price: float | None) -> dict[str, float] | None:
+    if price is None:
+        return None
+    return {"dollars": round(seconds / 3600 * price, 4), "dollars_per_hour": price}
+
+
+def _advice(
+    asked: Asked, machine: Machine, rows: Counted, recipe: Recipe, needed: float
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return changes of the recipe that would help, and what is the matter."""
+    from luthier.kinds.predict import SHARE, changes_that_fit, longer_rows
+    from luthier.models.activations import machine_memory
+
+    there, advice, notes = machine_memory(asked.device), [], []
+    if there and needed > SHARE * there:
+        notes.append(f"training needs about {needed:.1f} GiB, and this machine has {there:.1f} GiB")
+        advice += changes_that_fit(asked, machine, there, needed)
+    context = getattr(asked.config, "max_position_embeddings", None)
+    wanted = longer_rows(rows.lengths, recipe.data.max_length, context)
+    if wanted is not None:
+        why = f"{rows.truncated + rows.dropped:,} of {len(rows.lengths):,} rows are longer; then under 1 % would be"
+        advice.append({"key": "data.max_length", "value": wanted, "memory_gib": None, "why": why})
+    return advice, notes
 
 
 def _told_mask(rows: Counted) -> dict[str, Any]:
@@ -256,17 +305,13 @@ def _told_mask(rows: Counted) -> dict[str, Any]:
     return {"available": True, **asdict(rows.mask)}
 
 
-def _warnings(recipe: Recipe, config: PretrainedConfig, base: Base, needed: float, device: str) -> list[str]:
-    from luthier.models.activations import machine_memory
+def _warnings(recipe: Recipe, config: PretrainedConfig, base: Base) -> list[str]:
     from luthier.models.load import check_four_bit
 
     told = []
     context = getattr(config, "max_position_embeddings", None)
     if not getattr(config, "alibi", False) and context and recipe.data.max_length > context:
         told.append(f"data.max_length is {recipe.data.max_length}, but {base.name} reads {context} tokens at most")
-    there = machine_memory(device)
-    if there and needed > MACHINE_SHARE * there:
-        told.append(f"training needs about {needed:.1f} GiB, and this machine has {there:.1f} GiB")
     if recipe.adapter.method == "qlora":
         try:
             check_four_bit()

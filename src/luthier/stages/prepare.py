@@ -36,18 +36,18 @@ def inputs(recipe: Recipe) -> list[Path]:
         if not path.is_file():
             raise UserError("There is no such list of terms.", f"data.terms: {path}", "Name a file with a term a line.")
     tokenizer = tokenizer_file(resolve(recipe.model.base))
-    found = [*source_files(recipe.data.source), *terms, *_templates(recipe)]
+    found = [*source_files(recipe.data.source), *terms, *_prompts(recipe)]
     return [*found, *([tokenizer] if tokenizer else [])]
 
 
-def _templates(recipe: Recipe) -> list[Path]:
+def _prompts(recipe: Recipe) -> list[Path]:
     augment = recipe.data.augment
-    if augment is None or augment.template is None:
+    if augment is None or augment.prompt is None:
         return []
     from luthier.data.augment.teacher.asking import template
 
-    template(Path(augment.template), "title")  # what is wrong with it is told before a run begins
-    return [Path(augment.template)]
+    template(Path(augment.prompt), "title")  # what is wrong with it is told before a run begins
+    return [Path(augment.prompt)]
 
 
 def prepare(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
@@ -184,7 +184,7 @@ def _augmenter(recipe: Recipe, form: Form, progress: Progress) -> Augmenter:
     from luthier.data.augment.teacher.make import TeacherAugmenter
     from luthier.models.remote.client import Question, Reply, teacher_of
 
-    text = template(Path(asked.template) if asked.template else None, form)
+    text = template(Path(asked.prompt) if asked.prompt else None, form)
     teacher, answers = teacher_of(by.asking(), by.paying()), schema(text.categories)
 
     def ask(questions: Sequence[tuple[str, int]]) -> list[Reply]:

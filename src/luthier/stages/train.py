@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.errors import GateError, UserError
 from luthier.run import ranks
 from luthier.run.atomic import read_jsonl, write_json, write_jsonl
-from luthier.run.folder import RunFolder
+from luthier.run.folder import RunFolder, TrainingFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from luthier.data.rows import Row
     from luthier.engine.curriculum import Pacing
     from luthier.engine.plateau import Plateau
+    from luthier.engine.threads import Threads
     from luthier.engine.trainer import FitSettings, Fitted, Material
     from luthier.kinds.base import Encoded, Kind, Objective, Taught
     from luthier.models.activations import Checkpointing
+    from luthier.models.bases import Base
     from luthier.models.proof import AdapterProof
     from luthier.recipe.pace import Curriculum, Schedule
     from luthier.recipe.schema import Adapter, Recipe, Training
@@ -37,6 +41,24 @@ class Sides:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What all trainings of a run have in common: who is taught what, and how. `notes`: of the tokenizer."""
+
+    recipe: Recipe
+    kind: Kind
+    base: Base
+    dtype: torch.dtype
+    settings: FitSettings
+    tokenizer: Any
+    sides: Sides
+    threads: Threads
+    notes: Sequence[str]
+
+
+OF_SEEDS = ("best_validation_loss", "steps", "seconds", "adapter_proof")
+
+
 def inputs(recipe: Recipe) -> list[Path]:
     """Return the files from outside the run that decide the outcome: those of a local base."""
     from luthier.models.bases import local_files, resolve
@@ -45,21 +67,44 @@ def inputs(recipe: Recipe) -> list[Path]:
 
 
 def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, Any]:
-    """Train the base on 1-data/ and prove what came out.
+    """Train the base on 1-data/ and prove what came out, once for each training seed.
 
     Writes metrics.jsonl, checkpoint-N/, adapter/ (a plain PEFT adapter with the tokenizer and its chat template; after
-    full training the whole model) and train.json into 4-train/. Started again, it goes on from the newest checkpoint.
+    full training the whole model) and train.json into 4-train/. With several `training.seeds` these are of the first,
+    whose adapter is the run's; each other has its own in 4-train/seed-N/, and train.json tells of all of them.
+    Started again, it goes on from the newest checkpoint; a seed that was through is not trained again.
     Returns what run.json is to say: the adapter proof and the parameter counts. Of several processes that train
     together (`run.ranks`) all call it, and only rank 0 writes.
 
     Raises:
         UserError: base, adapter, rows or settings do not allow a training. StageError: the guards ended it, or disk or
-            memory is too small. GateError: a target matches nothing, the mask is wrong, or the adapter proof does not
+            memory is too small. GateError: a target matches nothing, the mask is wrong, or an adapter proof does not
             hold.
     """
+    lesson = _lesson(recipe, folder)
+    seeds = recipe.training.seeds or [recipe.seed]
+    reports, held_out = [], None
+    for place, seed in enumerate(seeds):
+        if len(seeds) > 1:
+            progress.say(f"  training seed {seed}, {place + 1} of {len(seeds)}")
+        where = folder.training_of(seed if place else None)
+        report, held_out = _train_once(lesson, where, seed, held_out, progress)
+        gc.collect()  # a model that is done with makes room for the next
+        reports.append(report)
+    if not ranks.leads():
+        return {}
+    told = {name: reports[0][name] for name in ("adapter_proof", "trainable", "total", "path")}
+    if len(seeds) == 1:
+        return told
+    each = [{"seed": seed, **{name: one[name] for name in OF_SEEDS}} for seed, one in zip(seeds, reports, strict=True)]
+    write_json(folder.train_report, {**reports[0], "seeds": each})
+    return {**told, "seeds": each}
+
+
+def _lesson(recipe: Recipe, folder: RunFolder) -> Lesson:
+    """Make ready what all trainings of a run have in common."""
     from luthier.engine.threads import look_at_cores
     from luthier.kinds import kind_named
-    from luthier.models import lora
     from luthier.models.bases import resolve
     from luthier.models.load import check_dtype, pick_dtype
 
@@ -70,40 +115,79 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, An
     settings = fit_settings(recipe, dtype)
     tokenizer, notes = kind.model.load_tokenizer(base)
     sides = _sides(folder, kind, tokenizer, recipe.data.max_length)
-    encoded, validation = sides.train, sides.validation
-    model = _adapted(kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), recipe.adapter, recipe.seed)
+    return Lesson(recipe, kind, base, dtype, settings, tokenizer, sides, threads, notes)
+
+
+def _train_once(
+    lesson: Lesson, where: TrainingFolder, seed: int, held_out: Sequence[Any] | None, progress: Progress
+) -> tuple[dict[str, Any], Sequence[Any]]:
+    """Train with one seed, which decides the adapter's initial weights, the order of the rows and dropout.
+
+    Args:
+        where: it is written. held_out: what validation losses are measured on, the same for all seeds of a run; None:
+            what the kind makes of the validation rows, which for titles depends on the seed.
+
+    Returns:
+        train.json, empty behind rank 0, and what validation losses were measured on.
+    """
+    from luthier.models import lora, peak
+    from luthier.models.load import device_type
+
+    peak.begin(device_type())
+    recipe, kind, base, sides = lesson.recipe, lesson.kind, lesson.base, lesson.sides
+    encoded, validation, tokenizer = sides.train, sides.validation, lesson.tokenizer
+    model = _adapted(kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), recipe.adapter, seed)
     probe = encoded.examples[0].input_ids
     before = lora.snapshot(model, probe)
     _to_device(model)
-    taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), recipe.seed)
+    taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), seed)
     for name, lines in taught.tables.items() if ranks.leads() else ():
-        write_jsonl(folder.training / f"{name}.jsonl", lines)
-    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, folder, progress)
-    fitted, path = fit_on_path(model, taught, settings, folder.training, progress, recipe.seed)
+        write_jsonl(where.path / f"{name}.jsonl", lines)
+    if held_out is None:
+        held_out = taught.material.validation
+        _check_room(model, recipe.training, where, bool(held_out))
+    taught = replace(taught, material=replace(taught.material, validation=held_out))
+    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, where.difficulties, progress)
+    fitted, path = fit_on_path(model, taught, lesson.settings, where.path, progress, seed)
     lora.keep_share(model, recipe.adapter.share)
-    path["threads"] = threads.told
+    path["threads"] = lesson.threads.told
     if not ranks.leads():
-        return {}
-    shutil.rmtree(folder.adapter, ignore_errors=True)  # an earlier run may share its files
-    lora.save_adapter(model, folder.adapter, base.source)
-    tokenizer.save_pretrained(str(folder.adapter))
-    proof = lora.prove_adapter(model, before, folder.adapter, probe)
+        return {}, held_out
+    shutil.rmtree(where.adapter, ignore_errors=True)  # an earlier run may share its files
+    lora.save_adapter(model, where.adapter, base.source)
+    tokenizer.save_pretrained(str(where.adapter))
+    proof = lora.prove_adapter(model, before, where.adapter, probe)
     trainable, total = lora.count_parameters(model)
+    warned = filter(None, [lesson.threads.warning])
     report = {
         **asdict(fitted),
         "trainable": trainable,
         "total": total,
         "adapter_proof": proof.to_json(),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(lesson.dtype).removeprefix("torch."),
         "method": recipe.adapter.method,
         "adapter_holds": "the whole model" if recipe.adapter.method == "full" else "a PEFT adapter",
         "path": path,
+        "peak_memory_gib": round(peak.peak_gib(device_type()), 3),
         "rows": {"train": len(encoded.examples), "validation": len(validation.examples) if validation else 0},
-        "notes": [*notes, *filter(None, [threads.warning]), *sides.notes, *taught.notes, *fitted.notes],
+        "notes": [*lesson.notes, *warned, *sides.notes, *taught.notes, *fitted.notes],
     }
-    write_json(folder.train_report, report)
-    _gate(proof, folder)
-    return {"adapter_proof": report["adapter_proof"], "trainable": trainable, "total": total, "path": path}
+    write_json(where.report, report)
+    _gate(proof, where)
+    return report, held_out
+
+
+def _check_room(model: Any, training: Training, where: TrainingFolder, validated: bool) -> None:
+    """Refuse to begin where the disk has no room for the checkpoints of all seeds; `fit` asks for those of one."""
+    from luthier.engine import checkpoints
+
+    seeds = training.seeds or []
+    if len(seeds) < 2 or not ranks.leads():
+        return
+    one = checkpoints.most(training.keep_checkpoints, validated) * checkpoints.predicted_bytes(model)
+    folders = [where.path, *(where.path / f"seed-{seed}" for seed in seeds[1:])]
+    there = sum(checkpoints.bytes_on_disk(folder) for folder in folders)
+    checkpoints.require_space(where.path, len(seeds) * one - there, f"the checkpoints of {len(seeds)} trainings")
 
 
 def fit_on_path(
@@ -119,9 +203,9 @@ def fit_on_path(
     from luthier.models.blocks import lean_blocks
     from luthier.models.lean import lean_lora
 
-    device, padded = next(model.parameters()).device.type, taught.material.padded
+    device = next(model.parameters()).device.type
     if not settings.token_budget:
-        settings = replace(settings, token_budget=token_budget(model.config, device, padded))
+        settings = replace(settings, token_budget=token_budget(model.config, device))
     checkpointing = _checkpointing(model, taught.material, settings)
     if checkpointing.on:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -217,9 +301,12 @@ def _pacing(given: Curriculum | None) -> Pacing | None:
 
 
 def _paced(
-    taught: Taught, given: Curriculum | None, rows: list[Row], model: Any, folder: RunFolder, progress: Progress
+    taught: Taught, given: Curriculum | None, rows: list[Row], model: Any, kept: Path, progress: Progress
 ) -> Taught:
-    """Return what is taught with the difficulties that the curriculum orders it by, if there is one."""
+    """Return what is taught with the difficulties that the curriculum orders it by, if there is one.
+
+    Measured losses are kept in the file `kept`.
+    """
     from luthier.engine import difficulty
 
     material = taught.material
@@ -228,7 +315,8 @@ def _paced(
     if given.by == "length":
         found = difficulty.by_length(material)
     elif given.by == "loss":
-        found = difficulty.by_loss(model, material, folder.difficulties, progress)
+        with ranks.leader_first():
+            found = difficulty.by_loss(model, material, kept, progress)
     else:
         labels = {row.id: (row.place, row.label(given.by)) for row in rows}
         found = difficulty.from_labels([labels[example.id] for example in material.train], given.by, given.order)
@@ -281,7 +369,7 @@ def _told(encoded: Encoded | None, side: str) -> list[str]:
     return told
 
 
-def _gate(proof: AdapterProof, folder: RunFolder) -> None:
+def _gate(proof: AdapterProof, where: TrainingFolder) -> None:
     if proof.holds:
         return
     words = {
@@ -294,6 +382,6 @@ def _gate(proof: AdapterProof, folder: RunFolder) -> None:
     failed = "; ".join(words[name] for name, value in proof.to_json().items() if name in words and value is False)
     raise GateError(
         f"The adapter proof does not hold: {failed}.",
-        str(folder.train_report),
+        str(where.report),
         "Raise training.learning_rate or the number of steps if it did not move; else look at adapter_proof there.",
     )

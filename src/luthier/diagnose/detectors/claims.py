@@ -6,10 +6,10 @@ import re
 
 from luthier.diagnose.case import Case, Ground, Seen
 from luthier.diagnose.numbers import Quantity, quantities, supported
-from luthier.diagnose.words import Span, units
+from luthier.diagnose.words import CHARACTERS, Span, units
 
 FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-LISTED = re.compile(r"(?:^|(?<=\s))\d{1,2}[.)](?=\s)", re.MULTILINE)
+LISTED = re.compile(r"(?<!\S)\d{1,2}[.)](?=\s)")
 
 
 def wrong_numbers(case: Case, ground: Ground) -> Seen:
@@ -24,7 +24,7 @@ def wrong_numbers(case: Case, ground: Ground) -> Seen:
     if not any(not one.spelled for one in theirs):
         return Seen(0.0)
     theirs += quantities(case.question.raw)
-    text = FENCE.sub(lambda match: " " * len(match.group()), case.answer.raw)
+    text = FENCE.sub(lambda match: " " * len(match.group()), case.answer.raw[:CHARACTERS])
     text = LISTED.sub(lambda match: " " * len(match.group()), text)
     wrong = [one for one in quantities(text) if not one.spelled and not supported(one, theirs)]
     return _seen(wrong)

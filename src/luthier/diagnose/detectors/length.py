@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from luthier.diagnose.case import Case, Ground, Seen
-from luthier.diagnose.words import Span, Text, table
+from luthier.diagnose.words import CHARACTERS, Text, table
 
-ITEM_LINE = re.compile(r"^\s*(?:[-*•]|\d+[.)]|[a-z]\))\s+", re.MULTILINE)
+ITEM_LINE = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)]|[a-z]\))[ \t]+", re.MULTILINE)
 
 
 def length_ratio(case: Case, ground: Ground) -> Seen:
@@ -50,7 +50,7 @@ def asked_for(question: str, what: str) -> list[int]:
 
 def items_of(text: Text) -> int:
     """Return how many items an answer lists: numbered or bulleted lines, else lines, else parts between commas."""
-    marked = len(ITEM_LINE.findall(text.raw))
+    marked = len(ITEM_LINE.findall(text.raw[:CHARACTERS]))
     if marked:
         return marked
     lines = [line for line in text.raw.splitlines() if line.strip()]
@@ -74,12 +74,6 @@ def _asked(case: Case) -> Iterator[tuple[float, float]]:
         yield max(case.answer.words / usual, 1.0), 1.0
     if usual and asked_for(question, "detailed"):
         yield min(case.answer.words / usual, 1.0), 1.0
-
-
-def has_list(text: Text) -> Span | None:
-    """Return the place of the first line that is marked as an item of a list."""
-    match = ITEM_LINE.search(text.raw)
-    return match.span() if match else None
 
 
 @lru_cache(maxsize=32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from luthier.diagnose.case import Case, Ground, Seen
 from luthier.diagnose.words import Span, Text, Token
 
@@ -74,16 +76,18 @@ def _places(text: Text) -> list[Span]:
 
 
 def _repeated_lines(case: Case) -> set[int]:
-    """Return the places of the words of lines and sentences that stood before, of any length."""
-    seen: set[tuple[str, ...]] = set()
+    """Return the places of the words of lines and sentences that stood before.
+
+    Of one or two words they count from the third time on: a list may come back to an item.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
     again: set[int] = set()
     place = 0
-    lines = case.answer.raw.count("\n")
     for _, tokens in case.answer.by_sentence:
         words = tuple(token.word for token in tokens)
-        if words in seen and (len(words) > 2 or lines):
+        if seen[words] > (0 if len(words) > 2 else 1):
             again.update(range(place, place + len(words)))
-        seen.add(words)
+        seen[words] += 1
         place += len(words)
     return again
 

@@ -12,9 +12,9 @@ from luthier.diagnose.case import Case, Ground, Seen
 from luthier.diagnose.detectors.length import ITEM_LINE, asked_for
 from luthier.diagnose.words import CHARACTERS, Text, stopwords, table
 
-CODE = re.compile(r"```|^\s*(?:def |class |import |return |SELECT |#include)", re.MULTILINE)
-NUMBERED = re.compile(r"^\s*(\d+)[.)]\s", re.MULTILINE)
-EMPTY_MARK = re.compile(r"^\s*(?:(?:[-*•]|\d+[.)]|[a-z]\)|#{1,6})\s*)+$", re.MULTILINE)
+CODE = re.compile(r"```|^[ \t]*(?:def |class |import |return |SELECT |#include)", re.MULTILINE)
+NUMBERED = re.compile(r"^[ \t]*(\d+)[.)]\s", re.MULTILINE)
+EMPTY_MARK = re.compile(r"^[ \t]*(?!-{3}|\*{3})(?:(?:[-*•#]|\d+[.)]|[a-z]\))[ \t]*)+$", re.MULTILINE)
 INLINE_MARK = re.compile(
     r"(?<=\s)(?:\d{1,2}[.)](?=\s[^\W\d]{3})|[ivx]+\.|#{2,6}|(?<=[^\W\d]{3}\s)(?:[-*•]|--))(?=\s[^\W\d]{3}|\s[#-]|$)"
 )

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from luthier.engine.batches import Measured, measure_language
+from luthier.engine.batches import Measured, Micro, measure_language, micro_batches
 from luthier.engine.loop import Material
 from luthier.kinds.base import Encoded, Objective, Taught
 from luthier.kinds.causal_lm.loss import KEEP, Head, find_head, handed_through
 from luthier.kinds.causal_lm.rows import IGNORED, Example
+from luthier.models.estimate import Load
 from luthier.models.segments import confined, flat_inputs, innermost, likely, prove
 
 if TYPE_CHECKING:
@@ -109,6 +110,26 @@ def measure(example: Any) -> Measured:
 def pads(config: PretrainedConfig) -> bool:
     """Tell whether its micro-batches will be padded, as far as the configuration of a base tells."""
     return not likely(config)
+
+
+def reading(
+    config: PretrainedConfig,  # noqa: ARG001  (a protocol names the arguments)
+    device: str,  # noqa: ARG001
+    rows: Sequence[Measured],
+    micro: Micro,
+) -> tuple[tuple[int, int, int], Load]:
+    """Return the largest micro-batch and the sum of all, see `kinds.base.Learn.reading`."""
+    squares = 0
+    parts = [[rows[row] for row in part] for part in micro_batches(range(len(rows)), rows, *micro)]
+    sizes = []
+    for part in parts:
+        trained, tokens = sum(row.weight for row in part), sum(row.tokens for row in part)
+        padded = (len(part), part[0].tokens, trained)
+        sizes.append(padded if micro[2] else (1, tokens, trained))
+        squares += len(part) * part[0].tokens ** 2 if micro[2] else sum(row.tokens**2 for row in part)
+    longest = max(sizes, key=lambda size: size[0] * size[1])
+    tokens = sum(examples * each for examples, each, _ in sizes)
+    return longest, Load(len(parts), tokens, sum(size[2] for size in sizes), squares)
 
 
 def loss_sum(

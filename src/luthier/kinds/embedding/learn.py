@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from luthier.engine.batches import Measured
+from luthier.engine.batches import Measured, Micro
 from luthier.engine.trainer import Material
 from luthier.errors import UserError
 from luthier.kinds.base import Encoded, Objective, Taught
@@ -28,6 +28,7 @@ from luthier.kinds.embedding import losses
 from luthier.kinds.embedding.mine import mine
 from luthier.kinds.embedding.rows import Example, Text
 from luthier.models import sentence
+from luthier.models.estimate import Load
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -135,6 +136,25 @@ def measure(example: Example | Pool) -> Measured:
 def pads(config: PretrainedConfig) -> bool:  # noqa: ARG001  (a protocol names the argument)  # noqa: ARG001  (the protocol's)
     """Tell whether its micro-batches are padded: they are flat, and padded when a step is read."""
     return False
+
+
+def reading(
+    config: PretrainedConfig,
+    device: str,
+    rows: Sequence[Measured],
+    micro: Micro,  # noqa: ARG001  (a protocol names the arguments)
+) -> tuple[tuple[int, int, int], Load]:
+    """Return what a step holds at once, and reads; see `kinds.base.Learn.reading`.
+
+    Padding is left out, as texts are read by length. A row is taken for two texts of one length.
+    """
+    tokens, at_once = sum(row.tokens for row in rows), AT_ONCE.get(device, AT_ONCE["cuda"])
+    size = int(config.hidden_size) * int(config.num_hidden_layers)
+    parts = math.ceil(tokens / at_once)
+    cached = parts > 1 and tokens * size > HELD.get(device, HELD["cuda"])
+    squares = sum(row.tokens**2 for row in rows) // 2
+    held = min(tokens, at_once) if cached else tokens
+    return (1, held, len(rows)), Load(parts, tokens, len(rows), squares, times=2 if cached else 1)
 
 
 def collate(examples: Sequence[Example | Pool]) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from luthier.report.drawing.flows import draw_flow, draw_funnel
 from luthier.report.drawing.lines import draw_histogram, draw_lines
-from luthier.report.drawing.rows import draw_bars, draw_forest, draw_pairs, draw_versus
-from luthier.report.figures import Bars, Figure, Flow, Forest, Funnel, Histogram, Lines, Pairs
+from luthier.report.drawing.rows import draw_bars, draw_dots, draw_forest, draw_pairs, draw_versus
+from luthier.report.figures import Bars, Dots, Figure, Flow, Forest, Funnel, Histogram, Lines, Pairs
 from luthier.report.scene import Scene
 
 WIDTH = 720.0
@@ -19,6 +19,8 @@ def draw(figure: Figure, width: float = WIDTH) -> Scene:
         return draw_histogram(figure, width)
     if isinstance(figure, Forest | Pairs):
         return draw_forest(figure, width) if isinstance(figure, Forest) else draw_pairs(figure, width)
+    if isinstance(figure, Dots):
+        return draw_dots(figure, width)
     if isinstance(figure, Bars):
         return draw_bars(figure, width)
     if isinstance(figure, Flow | Funnel):

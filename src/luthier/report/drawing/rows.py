@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from luthier.report.figures import Bars, Forest, Pair, Pairs, Versus
+from luthier.report.figures import Bars, Dots, Forest, Pair, Pairs, Versus
 from luthier.report.scene import (
     Box,
     Marker,
@@ -52,6 +52,33 @@ def draw_forest(figure: Forest, width: float) -> Scene:
         scene.add(*(Stroke([(x, y - 4), (x, y + 4)], role, 2.0) for x in (low, high)))
         scene.add(Marker(middle, y, shape, role, hollow, 5.0))
         scene.add(Words(width, y + 4, words, "soft", "end", 11))
+    return scene
+
+
+def draw_dots(figure: Dots, width: float) -> Scene:
+    """Return one row a thing: its repetitions as dots, the first filled, their mean as a bar, and a remark."""
+    top, names = 8.0, _name_room([row.name for row in figure.rows], width)
+    right = width - max(text_width(row.told, 11) for row in figure.rows) - GAP
+    scene = Scene(width, top + ROW * len(figure.rows) + 44, figure.title)
+    edges = [0.0, *(value for row in figure.rows for value in row.values)]
+    room = (max(edges) - min(edges)) * 0.05 or 0.5
+    span, across = (min(edges) - room, max(edges) + room), (names + GAP, right)
+    floor = top + ROW * len(figure.rows)
+    _scale(scene, span, across, (top, floor), figure.x_label)
+    zero = scaled(0.0, span, across)
+    scene.add(Stroke([(zero, top), (zero, floor)], "ink", 1.2))
+    for place, row in enumerate(figure.rows):
+        y = top + ROW * (place + 0.5)
+        places = [scaled(value, span, across) for value in row.values]
+        mean = sum(places) / len(places)
+        scene.add(Words(names, y + 4, fitted(row.name, names), "ink", "end"))
+        scene.add(
+            Stroke([(min(places), y), (max(places), y)], "soft", 1.5),
+            Stroke([(mean, y - 7), (mean, y + 7)], "ink", 2.0),
+        )
+        scene.add(*(Marker(x, y, "circle", "tuned", hollow=True) for x in places[1:]))
+        scene.add(Marker(places[0], y, "circle", "tuned"))
+        scene.add(Words(width, y + 4, row.told, "soft", "end", 11))
     return scene
 
 

@@ -86,7 +86,7 @@ def template(path: Path | None, form: Form) -> Template:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        place = f"data.augment.template: {path}"
+        place = f"data.augment.prompt: {path}"
         raise UserError("The prompt template cannot be read.", place, "Name a text file in UTF-8.") from error
     if SOURCE not in text:
         raise UserError("The prompt template has no place for the source.", str(path), f"Put {SOURCE} where it goes.")

@@ -1,0 +1,212 @@
+"""What a training will take and hold, and which changes would make it fit, for every kind of model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from luthier.errors import GateError, UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+    from luthier.engine.batches import Measured
+    from luthier.models.estimate import Cost, Load, Memory, Parameters, Work
+    from luthier.models.machine import Machine
+    from luthier.models.walk import AdapterShape
+
+WALKED_STEPS = 512  # of a longer training, these many steps stand for all
+SHARE = 0.9  # of the memory that a plan may fill before it warns
+SHORTEST = 32  # tokens below which a smaller data.max_length is no advice
+TRUNCATED = 0.01  # share of the rows that may lose their end before it is worth a word
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One training.
+
+    Attributes:
+        kind: its name. config: of the base. adapter: whose targets all match. dtype: of the base. device: "cpu", "mps"
+            or "cuda". train, held_out: what each row costs the trainer. batch_size, steps, seed, checkpoint_every: as
+            the trainer is told.
+    """
+
+    kind: str
+    config: PretrainedConfig
+    adapter: AdapterShape
+    parameters: Parameters
+    dtype: torch.dtype
+    device: str
+    train: Sequence[Measured]
+    held_out: Sequence[Measured]
+    batch_size: int
+    steps: int
+    seed: int
+    checkpoint_every: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(8, *(one.tokens for one in self.train))
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is predicted of a training: its work, peak memory in GiB by part, and seconds."""
+
+    work: Work
+    memory: Memory
+    seconds: float
+
+
+def predict(asked: Asked, machine: Machine, cost: Cost | None = None) -> Predicted:
+    """Return what a training takes and holds on a machine. `cost`: of a token, where it was walked before."""
+    from luthier.models import estimate
+
+    config, method = asked.config, asked.adapter.method
+    cost = cost or estimate.cost_per_token(config, asked.adapter, asked.dtype, asked.longest)
+    work = work_of(asked)
+    memory = estimate.memory(config, asked.parameters, method, asked.dtype, cost, work, machine)
+    seconds = machine.seconds.times(estimate.work(config, asked.parameters, method, cost, work))
+    return Predicted(work, memory, seconds)
+
+
+def work_of(asked: Asked) -> Work:
+    """Return what a training asks of a machine, from the micro-batches that the trainer will make."""
+    from luthier.engine.batches import rows_of_step
+    from luthier.engine.settings import FitSettings
+    from luthier.kinds import kind_named
+    from luthier.models.activations import token_budget
+    from luthier.models.estimate import Load, Work
+
+    learn, rows = kind_named(asked.kind).learn, asked.train
+    padded = learn.pads(asked.config)
+    micro = FitSettings(token_budget=token_budget(asked.config, asked.device)).micro(asked.device, padded)
+    walked = min(asked.steps, WALKED_STEPS)
+    longest, loads = (0, 0, 0), []
+    for step in range(1, walked + 1):
+        chosen = [rows[row] for row in rows_of_step(step, len(rows), asked.batch_size, asked.seed)]
+        size, load = learn.reading(asked.config, asked.device, chosen, micro)
+        longest = max(longest, size, key=lambda one: one[0] * one[1])
+        loads.append(load)
+    evaluations = math.ceil(asked.steps / asked.checkpoint_every)
+    read = learn.reading(asked.config, asked.device, asked.held_out, micro)[1] if asked.held_out else Load()
+    return Work(
+        longest,
+        steps=asked.steps,
+        saves=evaluations + 1,  # one before the first step
+        learned=_sum(loads, asked.steps / walked),
+        read=_sum([read], evaluations),
+    )
+
+
+def _sum(loads: Sequence[Load], times: float) -> Load:
+    from luthier.models.estimate import Load
+
+    names = ("micro_batches", "tokens", "trained", "squares")
+    summed = {name: round(sum(getattr(one, name) for one in loads) * times) for name in names}
+    return Load(**summed, times=max(one.times for one in loads))
+
+
+def shortened(rows: Sequence[Measured], limit: int) -> list[Measured]:
+    """Return rows truncated to `limit` tokens."""
+    from luthier.engine.batches import Measured
+
+    return [Measured(min(row.tokens, limit), min(row.weight, limit)) for row in rows]
+
+
+def changes_that_fit(asked: Asked, machine: Machine, there: float, now: float) -> list[dict[str, Any]]:
+    """Return changes of one key each with which a training fits into memory, each with the memory it is predicted.
+
+    Micro-batches hold memory down whatever training.batch_size is, so it is not among them.
+
+    Args:
+        there: GiB of the machine. now: GiB that the training needs as it stands.
+    """
+    room = SHARE * there
+    found = [*_shorter_rows(asked, machine, room), *_other_adapters(asked, machine, room)]
+    found += _smaller_bases(asked, machine, room)
+    return [one for one in found if one["memory_gib"] < now]
+
+
+def _advice(key: str, value: Any, memory: float, why: str) -> dict[str, Any]:
+    return {"key": key, "value": value, "memory_gib": round(memory, 2), "why": why}
+
+
+def _shorter_rows(asked: Asked, machine: Machine, room: float) -> list[dict[str, Any]]:
+    limit = 2 ** (asked.longest - 1).bit_length() // 2
+    while limit >= SHORTEST:
+        shorter = replace(asked, train=shortened(asked.train, limit), held_out=shortened(asked.held_out, limit))
+        needed = predict(shorter, machine).memory.total
+        if needed <= room:
+            cut = sum(row.tokens > limit for row in asked.train)
+            why = f"{cut:,} of {len(asked.train):,} rows would lose their end"
+            return [_advice("data.max_length", limit, needed, why)]
+        limit //= 2
+    return []
+
+
+def _other_adapters(asked: Asked, machine: Machine, room: float) -> list[dict[str, Any]]:
+    """Try lora instead of full, and a base in 4 bit where there is a device for it."""
+    from luthier.models import estimate
+
+    methods = [*(["lora"] if asked.adapter.method == "full" else []), *(["qlora"] if asked.device == "cuda" else [])]
+    found = []
+    for method in methods:
+        if method == asked.adapter.method:
+            continue
+        targets = "all-linear" if asked.adapter.method == "full" else asked.adapter.targets
+        adapter = replace(asked.adapter, method=method, targets=targets)
+        try:
+            parameters, report = estimate.count(asked.config, adapter)
+        except (GateError, UserError):
+            continue
+        adapter = replace(adapter, targets=[match.name for match in report])
+        other = replace(asked, adapter=adapter, parameters=parameters)
+        needed = predict(other, machine).memory.total
+        if needed <= room:
+            why = "the base stays as it is" if method == "lora" else "the base's weights take 4 bits each"
+            found.append(_advice("adapter.method", method, needed, why))
+    return found
+
+
+def _smaller_bases(asked: Asked, machine: Machine, room: float) -> list[dict[str, Any]]:
+    """Try the bases of the catalogue for this kind, the largest first."""
+    from luthier.models import estimate
+    from luthier.models.bases import resolve
+    from luthier.models.catalogue import entries
+    from luthier.models.load import load_config
+
+    sizes = []
+    for entry in entries():
+        if entry.kind != asked.kind or entry.parameters >= asked.parameters.total:
+            continue
+        config = load_config(resolve(entry.name))
+        try:
+            parameters, report = estimate.count(config, asked.adapter)
+        except (GateError, UserError):
+            continue  # it has no such targets
+        sizes.append((parameters.total, entry.name, config, parameters, [match.name for match in report]))
+    for total, name, config, parameters, targets in sorted(sizes, key=lambda one: -one[0]):
+        adapter = replace(asked.adapter, targets=targets or asked.adapter.targets)
+        needed = predict(replace(asked, config=config, parameters=parameters, adapter=adapter), machine).memory.total
+        if needed <= room:
+            return [_advice("model.base", name, needed, f"{total / 1e6:,.0f} M parameters")]
+    return []
+
+
+def longer_rows(lengths: Sequence[int], limit: int, context: int | None) -> int | None:
+    """Return the smallest data.max_length that would truncate under 1 % of the rows; None where that holds already.
+
+    Args:
+        lengths: tokens of each whole row. limit: data.max_length. context: tokens that the base reads; None: unknown.
+    """
+    allowed = math.ceil(TRUNCATED * len(lengths)) - 1  # rows that may be longer: fewer than 1 %
+    if sum(length > limit for length in lengths) <= max(allowed, 0):
+        return None
+    wanted = sorted(lengths, reverse=True)[max(allowed, 0)]
+    wanted = min(wanted, context) if context else wanted
+    return wanted if wanted > limit else None
