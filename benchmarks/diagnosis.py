@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import random
 import time
 from collections import Counter
 from pathlib import Path
@@ -55,13 +56,32 @@ def measure(part: str, method: Any = None) -> dict[str, Any]:
         yardstick = yardstick_of(project, labelled, lines, method)
         method_used = yardstick.ground.meaning.encoder.method
         pairs += [(line, found(line, yardstick)) for line in lines if part_of(line["question_id"]) == part]
+    projects = {
+        name: scored([pair for pair in pairs if project_of(pair[0]) == name])["macro_f1"]
+        for name in ("interview", "mixed")
+    }
     return {
         "part": part,
         "answers": len(pairs),
         "meaning": method_used,
         "seconds": round(time.perf_counter() - started, 1),
         **scored(pairs),
+        "macro_f1_ci95": interval(pairs),
+        "macro_f1_by_project": projects,
     }
+
+
+def interval(pairs: list[tuple[dict[str, Any], set[tuple[str, str]]]]) -> list[float]:
+    """Return the 95 % interval of macro-F1: percentiles of 1,000 bootstrap samples of questions with their answers."""
+    by: dict[str, list[Any]] = {}
+    for pair in pairs:
+        by.setdefault(pair[0]["question_id"], []).append(pair)
+    draw, questions = random.Random(0), sorted(by)
+    values = sorted(
+        scored([pair for one in draw.choices(questions, k=len(questions)) for pair in by[one]])["macro_f1"]
+        for _ in range(1_000)
+    )
+    return [values[24], values[974]]
 
 
 def scored(pairs: list[tuple[dict[str, Any], set[tuple[str, str]]]]) -> dict[str, Any]:

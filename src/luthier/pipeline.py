@@ -137,7 +137,7 @@ STAGES: tuple[Stage, ...] = (
         "8-report",
         "write the page that people read",
         settings=("name", "kind", "report"),
-        reads=("prepare", "plan", "train", "evaluate", "diagnose"),
+        reads=("prepare", "plan", "train", "evaluate", "diagnose", "export"),
         code=("report", "stages/report.py"),
         adoptable=False,
     ),

@@ -15,7 +15,7 @@ from luthier.cli.compare import rank_runs, render
 from luthier.errors import UserError
 from luthier.evaluate.compare import compare
 from luthier.evaluate.measured import Measured
-from luthier.run.atomic import write_json, write_jsonl, write_text
+from luthier.run.atomic import read_json, read_jsonl, write_json, write_jsonl, write_text
 from luthier.run.folder import RunFolder
 
 COUNT = 30
@@ -77,6 +77,21 @@ def test_seeds_of_one_recipe_stand_together(tmp_path: Path) -> None:
         "base": (1, 0),
     }
     assert {pair["decided_by"] for pair in found["pairs"]} == {"permutation and seeds", "permutation"}
+
+
+def test_all_training_seeds_of_a_run_are_compared(tmp_path: Path) -> None:
+    run = evaluated(tmp_path, "seeds", 0.3)
+    evaluated(tmp_path, "single", 0.29)
+    comparison = read_json(run.comparison)
+    write_json(run.comparison, {**comparison, "seeds": {**comparison["seeds"], "count": 3}})
+    lines = [{**line, "tuned_seeds": [line["tuned"] + by for by in (0, 0.2, -0.2)]} for line in read_jsonl(run.scores)]
+    write_jsonl(run.scores, lines)
+    found = rank_runs(["seeds/latest", "single/latest"], tmp_path)["metrics"]["rougeL"]
+    [line] = [line for line in found["ranking"] if line["name"].startswith("seeds")]
+    assert (line["name"], line["seeds"]) == ("seeds/2026-01-01T00-00-01", 3)
+    assert {(pair["second"], pair["decided_by"]) for pair in found["pairs"]} >= {("base", "permutation and seeds")}
+    [first] = [pair for pair in found["pairs"] if pair["second"] == "base" and pair["first"].startswith("seeds")]
+    assert first["verdict"] == "no evidence"  # what its first seed alone would be: better
 
 
 def test_runs_from_other_bases_are_compared_without_one(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ FALCON = "adapter.targets=[query_key_value, dense, dense_h_to_4h, dense_4h_to_h]
 
 
 def test_a_recipe_alone_is_enough(luthier: Luthier, recipe: Path, own_folder: Path) -> None:
-    told = luthier("plan", recipe, "--json", "--quiet", "--set", "model.base=falcon-rw-1b", "--set", FALCON)
+    told = luthier(
+        "plan", recipe, "--json", "--quiet", "--no-calibrate", "--set", "model.base=falcon-rw-1b", "--set", FALCON
+    )
     assert told.status == 0, told.err
     assert told.json["parameters"] == {"trainable": 6_291_456, "total": 1_317_916_672, "percent": 0.4774}
     assert not (own_folder / "runs").exists()
@@ -47,6 +49,8 @@ def test_colours_only_where_there_are_some() -> None:
             "estimated": False,
         },
         "seconds": {"estimate": 90.0, "basis": "x"},
+        "cost": {"dollars": 0.0625, "dollars_per_hour": 2.5},
+        "advice": [{"key": "data.max_length", "value": 256, "memory_gib": 1.25, "why": "3 rows are longer"}],
         "notes": [],
         "mask": {
             "available": True, "rows": 1, "trained_tokens": 1, "total_tokens": 2,
@@ -57,3 +61,11 @@ def test_colours_only_where_there_are_some() -> None:
     assert "\033" not in plain and "asked ⟦said" in plain and plain.endswith("said ⟧")
     assert "\033[30;42msaid" in green and "⟦" not in green
     assert "[…]" in plain
+    assert "cost        about $0.06, at $2.50 an hour" in plain
+    assert "advice      data.max_length: 256 needs about 1.2 GiB; 3 rows are longer" in plain
+
+
+def test_a_price_is_an_option(luthier: Luthier, recipe: Path) -> None:
+    told = luthier("plan", recipe, "--json", "--quiet", "--no-calibrate", "--price", "36")
+    assert told.status == 0, told.err
+    assert told.json["cost"]["dollars"] == pytest.approx(told.json["seconds"]["estimate"] / 100, abs=1e-3)

@@ -12,9 +12,12 @@ from scipy import stats
 from statsmodels.formula.api import ols
 
 from luthier.errors import UserError
-from luthier.evaluate.compare import compare_scores
+from luthier.evaluate.compare import compare, compare_scores
+from luthier.evaluate.corpus import corpus_counts
+from luthier.evaluate.measured import Measured, of_seeds
 from luthier.evaluate.noise import mean_squares, uncertainty
 from luthier.evaluate.seeds import compare_seeds
+from luthier.evaluate.text import Item, score_items
 
 RANDOM = np.random.default_rng(5)
 BASE = RANDOM.random(30)
@@ -117,3 +120,43 @@ def test_bad_input_is_told(base: list, tuned: list, word: str) -> None:
     with pytest.raises(UserError) as raised:
         compare_seeds(base, tuned)
     assert word in str(raised.value)
+
+
+def test_a_comparison_of_several_metrics_corrects_what_seeds_have_weakened() -> None:
+    tables = {"quiet": table(3, 0.0, 0.08), "noisy": table(3, 0.2, 0.08)}
+    measured = {name: of_seeds(name, [BASE], scores) for name, scores in tables.items()}
+    found = compare(measured, "noisy", resamples=10_000)
+    for name, scores in tables.items():
+        alone, entry = compare_seeds(BASE, scores, title=name), found["metrics"][name]
+        assert (entry["p"], *entry["ci95"]) == pytest.approx((alone["p"], *alone["ci95"]), rel=0.02)
+        assert entry["seeds"] == alone["seeds"]
+    assert found["metrics"]["quiet"]["p_adjusted"] == pytest.approx(2 * found["metrics"]["quiet"]["p"])
+    assert (found["verdict"], found["metrics"]["quiet"]["verdict"]) == ("no evidence", "improved")
+    assert found["seeds"] == {key: found["metrics"]["noisy"]["seeds"][key] for key in ("count", "noise", "sentence")}
+    blind = compare({"noisy": Measured("noisy", BASE, tables["noisy"].mean(axis=0))}, "noisy")["metrics"]["noisy"]
+    seeing = found["metrics"]["noisy"]
+    assert blind["verdict"] == "improved"
+    assert seeing["minimum_detectable"] > 2 * blind["minimum_detectable"]
+    assert seeing["power"] < blind["power"]
+    assert "30 items and 3 training seeds" in seeing["sentence"]
+
+
+def test_a_corpus_metric_of_equal_seeds_is_that_of_one() -> None:
+    draw = np.random.default_rng(3)
+    words = [list(draw.choice(list("abcdefgh"), 9)) for _ in range(24)]
+    items = [Item(answer=" ".join(one), reference="a b c d e f g h a") for one in words]
+    answers = [Item(answer=" ".join(["a", "b", "c", "d", *one[4:]]), reference="a b c d e f g h a") for one in words]
+    counts = corpus_counts("chrf", items, answers, "latin")
+    scores = [[score.value for score in score_items(side, "chrf", "latin") if score] for side in (items, answers)]
+    one = compare({"chrf": Measured("chrF", *scores, None, True, False, counts)}, "chrf")["metrics"]["chrf"]
+    same = of_seeds("chrF", [scores[0]], [scores[1]] * 3, corpora=[counts] * 3)
+    several = compare({"chrf": same}, "chrf")["metrics"]["chrf"]
+    assert several["seeds"]["noise"] == pytest.approx(0, abs=1e-12)
+    assert several["seeds"]["differences"] == pytest.approx([one["difference"]] * 3)
+    for key in ("base", "tuned", "difference", "cohens_dz", "minimum_detectable"):
+        assert several[key] == pytest.approx(one[key])
+    other = corpus_counts("chrf", items, items, "latin")
+    mixed = of_seeds("chrF", [scores[0]], [scores[1], scores[0]], corpora=[counts, other])
+    entry = compare({"chrf": mixed}, "chrf")["metrics"]["chrf"]
+    assert entry["seeds"]["differences"] == pytest.approx([one["difference"], 0])
+    assert (entry["ci95"][1] - entry["ci95"][0]) > 2 * (one["ci95"][1] - one["ci95"][0])

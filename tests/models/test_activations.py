@@ -30,7 +30,7 @@ def test_only_where_the_estimate_exceeds_the_machine(there: float, on: bool, mon
 
 def test_the_short_cut_never_hides_a_need() -> None:
     """The bound that spares the estimate is above what the estimate says of each architecture."""
-    from luthier.models import estimate
+    from luthier.models import estimate, machine
 
     for name in ("SmolLM2-135M-Instruct", "falcon-rw-1b", "starter"):
         config = load_config(resolve(name))
@@ -38,7 +38,7 @@ def test_the_short_cut_never_hides_a_need() -> None:
         adapter = AdapterShape("lora", 8, [match.name for match in report])
         cost = estimate.cost_per_token(config, adapter, torch.float32, 64)
         bound = config.num_hidden_layers * config.hidden_size * activations.KEPT_AT_MOST * 4
-        assert estimate.HELD["cpu"] * cost.kept_bytes < bound, name
+        assert machine.shipped("cpu", torch.float32, rate=1.0).held * cost.kept_bytes < bound, name
 
 
 def test_unknown_memory_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,10 +36,10 @@ def really_kept(model: Any) -> int:
 
     flat = likely(model.get_base_model().config)
     more = flat_inputs(torch.tensor([LENGTH]), NAME) if flat else {}
-    with confined(model) if flat else nullcontext(), lean_lora(model), lean_blocks(model):
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            ids = torch.zeros(1, LENGTH, dtype=torch.long)
-            model(input_ids=ids, use_cache=False, logits_to_keep=1, **more).logits.sum()
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with confined(model) if flat else nullcontext(), lean_lora(model), lean_blocks(model), hooks:
+        ids = torch.zeros(1, LENGTH, dtype=torch.long)
+        model(input_ids=ids, use_cache=False, logits_to_keep=1, **more).logits.sum()
     return sum(storage.nbytes() for storage in kept.values())
 
 

@@ -66,7 +66,7 @@ def test_everything_else_has_its_default() -> None:
 def test_layouts_of_embeddings(form: str) -> None:
     recipe = loaded(draft(Look(format=form, columns=["title", "label"], fields={}), Path("a.csv")))
     assert (recipe.kind, recipe.model.base) == ("embedding", "minilm")
-    assert (recipe.training.batch_size, recipe.training.learning_rate, recipe.adapter.share) == (64, 2e-3, 0.5)
+    assert (recipe.training.batch_size, recipe.training.learning_rate, recipe.adapter.share) == (64, 2e-3, 0.4)
     assert recipe.training.steps is None
     assert recipe.data.split.stratify == (None if form == "titles" else "label")
     assert recipe.data.split.group == ("family" if form == "titles" else "group")

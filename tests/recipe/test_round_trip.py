@@ -123,9 +123,7 @@ def agreeing(flat: dict[str, Any], draw: st.DrawFn) -> dict[str, Any]:
         flat.pop("adapter.share", None)
     if flat.get("data.augment.similarity"):
         flat["data.augment.similarity"] = [draw(st.floats(0, 0.5)), draw(st.floats(0.5, 1, exclude_min=True))]
-    if flat.get("training.seeds") is not None:
-        flat["training.seeds"] = draw(st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=3, unique=True))
-    flat = teaching(flat)
+    flat = teaching(seeding(flat, draw))
     name = flat.get(f"{SCHEDULE}.name", "cosine")
     unread = tuple(f"{SCHEDULE}.{key}" for key, shapes in READ_BY.items() if name not in shapes)
     flat = {key: value for key, value in flat.items() if not key.startswith((*unread, f"{SCHEDULE}.phases."))}
@@ -139,6 +137,15 @@ def agreeing(flat: dict[str, Any], draw: st.DrawFn) -> dict[str, Any]:
     order = flat.get("training.curriculum.order")
     if order is not None:
         flat["training.curriculum.order"] = list(dict.fromkeys(order))
+    return flat
+
+
+def seeding(flat: dict[str, Any], draw: st.DrawFn) -> dict[str, Any]:
+    """Give training seeds that differ, and take out an export that is made of what is not exported."""
+    if flat.get("training.seeds") is not None:
+        flat["training.seeds"] = draw(st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=3, unique=True))
+    if flat.get("export.merged") is False:
+        flat.pop("export.onnx", None)
     return flat
 
 

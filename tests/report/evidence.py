@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.evaluate.compare import Measured, compare
+from luthier.evaluate import forgetting
+from luthier.evaluate.compare import compare
+from luthier.evaluate.measured import of_seeds
 from luthier.recipe.load import load_recipe
-from luthier.run.atomic import write_json, write_jsonl, write_text
+from luthier.run.atomic import read_json, write_json, write_jsonl, write_text
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Silent
 from luthier.run.record import start_record
 
 TITLES = {"rougeL": "ROUGE-L", "chrf": "chrF", "perplexity": "Perplexity"}
 CATEGORIES = ("length", "repetition", "generic", "missing", "topic", "unsupported", "inaccurate", "structure")
+SEEDS = (1, 2, 7)
 STAGES = ("prepare", "plan", "train", "evaluate", "diagnose", "report")
 RECIPE = """\
 name: coach
@@ -42,6 +45,7 @@ def make(path: Path, items: int = 40, seed: int = 1, words: str = "", topics: Se
     prepare(folder, seed, words)
     train(folder, draw, words)
     evaluate(folder, draw, items, words, topics)
+    beside(folder, draw, words)
     diagnose(folder, draw, items, words)
     return folder
 
@@ -61,6 +65,12 @@ def prepare(folder: RunFolder, seed: int, words: str) -> None:
     recipe = RECIPE.replace("rows.csv", str(source))
     write_text(folder.recipe, recipe)
     stage(load_recipe(folder.recipe).recipe, folder, Silent())
+    report, draw = read_json(folder.data_report), random.Random(seed)
+    keys = ("distinct_1", "distinct_2", "similarity_to_source", "similarity_to_each_other")
+    made = {"variations": 9 + draw.randrange(90), **{key: draw.random() for key in keys}}
+    refused = {words or "too like its source": draw.randrange(100, 200)}
+    augmentation = {"rows": made["variations"], "refused": refused, "categories": {words or "word_order": made}}
+    write_json(folder.data_report, {**report, "augmentation": augmentation})
     write_text(folder.recipe, recipe + (f"# {' '.join(words.split())}\n" if words else ""))
 
 
@@ -91,7 +101,12 @@ def train(folder: RunFolder, draw: random.Random, words: str) -> None:
         "peak_memory_gib": 1 + draw.random(),
         "adapter_proof": {"holds": True, "moved": True, "finite": True, "merges": None},
     }
-    write_json(folder.train_report, report)
+    proof = {"holds": True}
+    each = [
+        {"seed": seed, "steps": steps, "seconds": 99 + draw.random(), "best_validation_loss": draw.random()}
+        for seed in SEEDS
+    ]
+    write_json(folder.train_report, {**report, "seeds": [{**one, "adapter_proof": proof} for one in each]})
     seen = {"what": "loss spike", "step": 31, "value": 9 + draw.random(), "threshold": 7 + draw.random()}
     write_jsonl(folder.guards, [{**seen, "action": "skip", "rows": []}])
     memory = {"total": 1 + draw.random()}
@@ -102,18 +117,19 @@ def evaluate(folder: RunFolder, draw: random.Random, items: int, words: str, top
     """Write answers, scores, metrics, comparison and breakdowns."""
     base = [draw.random() / 5 for _ in range(items)]
     tuned = [score + draw.gauss(0.06, 0.05) for score in base]
+    seeds = [tuned, *([score + draw.gauss(0.05, 0.05) for score in base] for _ in SEEDS[1:])]
+    slow = [[9 * one + draw.gauss(0, 0.1) for one in base] for _ in SEEDS]
+    far = [[3.0 + draw.gauss(0, 0.1) + one for one in each] for each in seeds]
     measured = {
-        "rougeL": Measured("ROUGE-L", base, tuned),
-        "chrf": Measured("chrF", [9 * one for one in base], [9 * one + draw.gauss(0, 0.1) for one in base]),
-        "perplexity": Measured(
-            "Perplexity", [4.0 + one for one in base], [3.0 + one for one in tuned], None, False, True
-        ),
+        "rougeL": of_seeds("ROUGE-L", [base], seeds),
+        "chrf": of_seeds("chrF", [[9 * one for one in base]], slow),
+        "perplexity": of_seeds("Perplexity", [[4.0 + one for one in base]], far, None, False, True),
     }
     write_json(folder.comparison, compare(measured, "rougeL", seed=1, resamples=500))
     names = [f"q{place}" for place in range(items)]
     lines = []
     for name, one in measured.items():
-        for item, first, second in zip(names, one.base, one.tuned, strict=True):
+        for item, first, second in zip(names, map(float, one.base), map(float, one.seeds.tuned[0]), strict=True):
             line = {"id": item, "metric": name, "base": first, "tuned": second, "difference": second - first}
             flip = "won" if second > first else "lost"
             lines.append(line | ({"flip": flip} if name == "rougeL" else {}))
@@ -126,6 +142,19 @@ def evaluate(folder: RunFolder, draw: random.Random, items: int, words: str, top
         write_jsonl(folder.answers(who), lines)
     cells = [cell(topic, base[place :: len(topics)], tuned[place :: len(topics)]) for place, topic in enumerate(topics)]
     write_json(folder.breakdowns, {f"../{words}": cells, "topic": cells} if words else {"topic": cells})
+
+
+def beside(folder: RunFolder, draw: random.Random, words: str) -> None:
+    """Write forgetting.json and verify.json."""
+    base = [3 + draw.random() for _ in range(20)]
+    losses = {forgetting.GENERAL: base, forgetting.EARLIER: base[:12]}
+    after = {name: [one + draw.gauss(0.1, 0.02) for one in found] for name, found in losses.items()}
+    rows = [(f"e{place}", None, ([], [])) for place in range(12)]
+    probes = forgetting.Probes([([], [])] * 20, rows, words or "2025-12-31T10-00-00")
+    write_json(folder.forgetting, forgetting.judge(losses, after, probes, 1))
+    kept = {"max_abs_logit_difference": draw.random() / 999, "tolerance": draw.random() / 99, "greedy_equal": True}
+    found = {"merged": {**kept, "passed": True, "texts": 8}, "onnx": {"min_cosine": 1 - draw.random() / 1e6}}
+    write_json(folder.verification, found | {"onnx": {**found["onnx"], "passed": True, "texts": 8}})
 
 
 def answer(item: str, who: str, draw: random.Random, words: str, topic: str) -> dict[str, Any]:

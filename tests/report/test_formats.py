@@ -166,7 +166,8 @@ def test_no_measured_number_is_typed(made: RunFolder, tmp_path: Path) -> None:
 def resampled(folder: RunFolder) -> set[str]:
     """Return the p-values, of which few resamples make many alike."""
     values = set()
-    for entry in read_json(folder.comparison)["metrics"].values():
+    both = (read_json(folder.comparison)["metrics"], read_json(folder.forgetting)["metrics"])
+    for entry in (one for entries in both for one in entries.values()):
         for value in (*entry["tests"].values(), entry["p_adjusted"]):
             values |= {f"{value:.4f}", f"{value:.2g}"}
     return values
@@ -177,9 +178,10 @@ def html(folder: RunFolder) -> str:
     return folder.page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("missing", ["1-data", "2-plan", "4-train", "5-evaluate", "6-diagnose", "all"])
+@pytest.mark.parametrize("missing", ["1-data", "2-plan", "4-train", "5-evaluate", "6-diagnose", "7-export", "all"])
 def test_a_stage_that_has_not_run_is_left_out(run: RunFolder, missing: str) -> None:
     gone = {"1-data": "data", "4-train": "training", "5-evaluate": "comparison", "6-diagnose": "diagnosis"}
+    gone["7-export"] = "export"
     everything = {section.id for section in build(run, "coach").sections}
     assert set(gone.values()) < everything
     for path in run.path.iterdir():

@@ -10,7 +10,8 @@ import pytest
 
 from luthier.data.rows import Row
 from luthier.errors import GateError, UserError
-from luthier.models import activations, rate
+from luthier.kinds import calibrate
+from luthier.models import activations, machine
 from luthier.recipe.schema import Recipe
 from luthier.run.atomic import read_json, write_jsonl
 from luthier.run.folder import RunFolder
@@ -19,10 +20,12 @@ from luthier.stages import plan as stage
 from luthier.stages.plan import make_plan
 from tests.tiny import make
 
+HERE = machine.Machine(machine.Seconds(product=1e-11, kept=1e-9, layer=1e-3, step=1e-3), 1.5, 0.05, measured=True)
+
 
 @pytest.fixture(autouse=True)
 def known_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate, "matmul_rate", lambda device, dtype: 1e11)
+    monkeypatch.setattr(machine, "matmul_rate", lambda device, dtype: 1e11)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,71 @@ def test_too_little_memory_and_too_long_rows_are_noted(llama: Path, monkeypatch:
     notes = make_plan(recipe(llama, data={"source": "q.jsonl", "max_length": 4096}), rows(8))["notes"]
     assert any("this machine has 0.5 GiB" in note for note in notes)
     assert any("reads 512 tokens at most" in note for note in notes)
+
+
+def test_advice_fits_when_the_recipe_takes_it(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base is tiny and the rows are long: shorter ones make the room."""
+    monkeypatch.setattr(calibrate, "machine_for", lambda *_, **__: HERE)
+    long = [*rows(20), Row("long", "chat", {"messages": [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "It removes random units. " * 2000},
+    ]}, "q.jsonl", 99)]  # fmt: skip
+    data = {"source": "q.jsonl", "max_length": 16384}
+    there = make_plan(recipe(llama, data=data), long)["memory_gib"]["total"]
+    monkeypatch.setattr(activations, "machine_memory", lambda device: there)  # a little too small for a share of it
+    told = make_plan(recipe(llama, data=data), long)
+    assert any("this machine has" in note for note in told["notes"])
+    [advice] = [one for one in told["advice"] if one["key"] == "data.max_length"]
+    taken = make_plan(recipe(llama, data={**data, "max_length": advice["value"]}), long)
+    assert taken["memory_gib"]["total"] == pytest.approx(advice["memory_gib"], abs=0.02)
+    assert taken["memory_gib"]["total"] <= 0.9 * there
+    assert not any("this machine has" in note for note in taken["notes"])
+    assert taken["tokens"]["truncated"] == 1 and "1 of 21 rows" in advice["why"]
+
+
+def test_the_length_that_truncates_hardly_any_row(llama: Path) -> None:
+    data = {"source": "q.jsonl", "max_length": 40}
+    [advice] = make_plan(recipe(llama, data=data), rows(20))["advice"]
+    taken = make_plan(recipe(llama, data={**data, "max_length": advice["value"]}), rows(20))
+    assert taken["tokens"]["truncated"] == 0 and taken["advice"] == []
+
+
+def test_a_price_is_hours_times_their_price(llama: Path) -> None:
+    told = make_plan(recipe(llama, training={"steps": 10**6}), rows(10), calibrate=False, price=2.5)
+    hours = told["seconds"]["estimate"] / 3600
+    assert told["cost"] == {"dollars": pytest.approx(2.5 * hours, rel=1e-3), "dollars_per_hour": 2.5}
+    assert make_plan(recipe(llama), rows(10))["cost"] is None
+
+
+def test_all_trainings_of_seeds_are_paid_for(llama: Path) -> None:
+    one = make_plan(recipe(llama), rows(10))["seconds"]
+    three = make_plan(recipe(llama, training={"seeds": [1, 2, 3]}), rows(10))["seconds"]
+    assert three["estimate"] == pytest.approx(3 * one["estimate"], abs=0.2)
+    assert three["one_training"] == one["one_training"] == one["estimate"]
+
+
+def test_a_machine_is_measured_where_training_is_long_or_it_is_asked(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    calls: list[str] = []
+
+    def counted(device: str, dtype: Any) -> machine.Machine:
+        calls.append(device)
+        return HERE
+
+    monkeypatch.setattr(calibrate, "calibrate", counted)
+    said: list[str] = []
+    long = recipe(llama, training={"steps": 10**6})
+    assert not make_plan(recipe(llama), rows(10), say=said.append)["seconds"]["calibrated"]
+    assert not make_plan(long, rows(10), calibrate=False, say=said.append)["seconds"]["calibrated"]
+    assert not calls and not said
+    assert make_plan(long, rows(10), say=said.append)["seconds"]["calibrated"]
+    assert len(said) == len(calls) == 1
+    # From now on every plan has it.
+    assert make_plan(recipe(llama), rows(10), calibrate=True, say=said.append)["seconds"]["calibrated"]
+    assert make_plan(recipe(llama), rows(10), calibrate=False, say=said.append)["seconds"]["calibrated"]
+    assert len(said) == len(calls) == 1
 
 
 def test_qlora_without_a_device_is_noted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:

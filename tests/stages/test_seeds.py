@@ -130,7 +130,7 @@ def test_the_comparison_is_of_all_seeds_and_the_files_are_of_the_first(tmp_path:
 
 
 def test_the_plan_counts_the_time_of_all_and_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier.models.rate.matmul_rate", lambda *_: 1e9)
+    monkeypatch.setattr("luthier.models.machine.matmul_rate", lambda *_: 1e9)
     run = finished.make(tmp_path, rows=2)
     rows = [finished.row(place) for place in range(8)]
     one, three = (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from luthier.evaluate.standings import Contender, Yardstick
     from luthier.run.folder import RunFolder
 
-Scores = dict[str, dict[str, tuple[float, float]]]  # metric, item, (base, tuned)
+Scores = dict[str, dict[str, tuple[float, list[float]]]]  # metric, item, (base, tuned with each training seed)
 BASE = "base"
 
 
@@ -45,8 +45,8 @@ class Evaluated:
 
     Attributes:
         name: `<recipe name>/<id>`. primary: its metric. test: digest of its test split. recipe: digest of its recipe
-            without the seed. scores: of base and tuned. groups: of the items. entries: of comparison.json.
-        titles: of the metrics.
+            without the seed. scores: of base and tuned. seeds: how many were trained. groups: of the items.
+        entries: of comparison.json. titles: of the metrics.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Evaluated:
     test: str
     recipe: str
     scores: Scores
+    seeds: int
     groups: Mapping[str, Any]
     entries: Mapping[str, Mapping[str, Any]]
     titles: Mapping[str, str]
@@ -116,7 +117,10 @@ def _read(folder: RunFolder) -> Evaluated:
     comparison, metrics = read_json(folder.comparison), read_json(folder.metrics_report)["metrics"]
     scores: Scores = {}
     for line in read_jsonl(folder.scores):
-        scores.setdefault(line["metric"], {})[line["id"]] = (line["base"], line["tuned"])
+        scores.setdefault(line["metric"], {})[line["id"]] = (
+            line["base"],
+            line.get("tuned_seeds") or [line["tuned"]],
+        )
     test = sorted(read_jsonl(folder.rows("test")), key=lambda line: str(line["id"]))
     content = [{key: value for key, value in line.items() if key not in ("labels", "source")} for line in test]
     recipe = {key: value for key, value in yaml.safe_load(folder.recipe.read_text()).items() if key != "seed"}
@@ -126,6 +130,7 @@ def _read(folder: RunFolder) -> Evaluated:
         test=digest_value(content),
         recipe=digest_value(recipe),
         scores=scores,
+        seeds=(comparison.get("seeds") or {}).get("count", 1),
         groups={line["id"]: line["group"] for line in test},
         entries=comparison["metrics"],
         titles={name: metrics[name]["tuned"]["title"] for name in scores},
@@ -173,9 +178,13 @@ def _contenders(evaluated: Sequence[Evaluated], items: Mapping[str, Sequence[str
         together.setdefault(one.recipe, []).append(one)
     found = []
     for group in together.values():
-        scores = {name: [[one.scores[name][item][1] for item in items[name]] for one in group] for name in items}
-        name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more seeds"
-        found.append(Contender(name, scores, [one.name for one in group]))
+        each = [(one, seed) for one in group for seed in range(one.seeds)]
+        scores = {
+            name: [[one.scores[name][item][1][seed] for item in items[name]] for one, seed in each] for name in items
+        }
+        more = len(each) - group[0].seeds
+        name = group[0].name if not more else f"{group[0].name} and {more} more seeds"
+        found.append(Contender(name, scores, [one.name for one, _ in each]))
     bases = [{name: [one.scores[name][item][0] for item in items[name]] for name in items} for one in evaluated]
     if all(base == bases[0] for base in bases):
         found.append(Contender(BASE, {name: [scores] for name, scores in bases[0].items()}))

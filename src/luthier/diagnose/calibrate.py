@@ -84,8 +84,8 @@ def _made(name: str, rows: Sequence[Known], seed: int) -> list[Case]:
 def _needed(criterion: Criterion, cases: Mapping[str, list[Case]]) -> Iterator[str]:
     """Yield the texts whose meaning the detector of a criterion will ask for, so that they are computed in one go."""
     made = [case for name in (*criterion.good, criterion.bad) if name for case in cases[name]]
-    if criterion.detector == "repeated_content":
-        yield from (part for case in made for part in sentences_of(case.answer))
+    if criterion.detector in ("repeated_content", "missing_parts"):
+        yield from (part for case in made for text in (case.answer, case.reference) for part in sentences_of(text))
     elif criterion.detector in ("near_reference", "near_question", "topic_margin", "topic_nearness"):
         yield from (text for case in made for text in (case.answer.raw, case.reference.raw))
 
@@ -126,7 +126,8 @@ def _between(good: Sequence[float], bad: Sequence[float], criterion: Criterion) 
             np.quantile(shown, 0.25)
         ) / 2, "half-way between 0, the limit of good texts, and bad ones that show it"
     if nearest is not None and (nearest > limit if above else nearest < limit):
-        return (limit + nearest) / 2, "half-way between the 2 % limit of good texts and the nearest quarter of bad ones"
+        half = (limit * nearest) ** 0.5 if criterion.scale == "log" else (limit + nearest) / 2
+        return half, "half-way between the 2 % limit of good texts and the nearest quarter of bad ones"
     return limit, "the 2 % limit of good texts; bad ones of this data do not lie beyond it" if bad else (
         "the 2 % limit of good texts"
     )

@@ -55,6 +55,7 @@ class Criterion:
     Attributes:
         flag: "above" or "below". good, bad: names of makers in variants.py; bad None: good texts alone decide.
         at_least: the threshold where no good text comes near it.
+        scale: on which half-way is: a logarithmic one for ratios, of which a half is as far from 1 as 2.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Criterion:
     good: Sequence[str]
     bad: str | None
     at_least: float | None = None
+    scale: Literal["linear", "log"] = "linear"
 
     def holds(self, value: float, threshold: float) -> bool:
         """Return whether a value lies beyond the threshold."""

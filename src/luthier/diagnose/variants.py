@@ -28,11 +28,11 @@ def hidden(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | Non
 
 
 def condensed(row: Known, rows: Sequence[Known], draw: random.Random) -> Case | None:
-    """Return the answer with about six tenths of its words: a third of each sentence's words is left out."""
+    """Return the answer with about half of its words, as a good answer in other words has of the reference."""
     parts = []
     for start, end in row.answer.sentences:
         pieces = row.answer.raw[start:end].split(" ")
-        kept = [piece for piece in pieces[:-1] if draw.random() < 0.6] + pieces[-1:]
+        kept = [piece for piece in pieces[:-1] if draw.random() < 0.5] + pieces[-1:]
         parts.append(" ".join(kept))
     return _case(row, " ".join(parts))
 

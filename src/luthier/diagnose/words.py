@@ -19,6 +19,8 @@ Span = tuple[int, int]
 
 # Characters of an answer that are looked at; a text of 100,000 characters would only repeat what these show.
 CHARACTERS = 20_000
+LOOKED_AT = 300  # words by which the language of a text is told
+LANGUAGES = {"de": "german", "es": "spanish", "fr": "french"}
 SPACELESS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0eff"
 TOKEN = re.compile(rf"[{SPACELESS}]|\d+(?:[.,]\d+)*|[^\W\d_{SPACELESS}](?:[^\W{SPACELESS}]|(?<=\w)['’.](?=\w))*")
 SENTENCE = re.compile(r"(?:[^.!?…؟।。！？\n]|[.!?…](?=[^\s]))+[.!?…؟।。！？]*")
@@ -139,22 +141,37 @@ def table(name: str) -> Any:
 
 
 @lru_cache(maxsize=65536)
-def stem(word: str) -> str:
-    """Return the stem of a word: Porter's where it is plain ASCII (nltk), else its first six letters."""
-    if word.isascii():
-        return str(_stemmer().stem(word)) if word.isalpha() and len(word) > 3 else word
-    return word[:6]
+def stem(word: str, language: str = "en") -> str:
+    """Return the stem of a word (nltk): Porter's of English, Snowball's of German, Spanish and French."""
+    return str(_stemmer(language).stem(word)) if word.isalpha() and len(word) > 3 else word
+
+
+def language_of(words: Sequence[str]) -> str:
+    """Return the language whose words of grammar a text has most of: "de", "es" or "fr"; "en" where none has more."""
+    counted = {name: sum(word in listed for word in words) for name, listed in _grammar().items()}
+    best = max(counted, key=lambda name: counted[name])
+    return best if counted[best] > counted["en"] and best in LANGUAGES else "en"
 
 
 def _tokens(text: str) -> Iterable[Token]:
     grammar = stopwords()
-    for match in TOKEN.finditer(text):
-        word = match.group().casefold()
-        yield Token(word, stem(word), match.start(), match.end(), word not in grammar)
+    found = [(match.group().casefold(), match.start(), match.end()) for match in TOKEN.finditer(text)]
+    language = language_of([word for word, _, _ in found[:LOOKED_AT]])
+    for word, start, end in found:
+        yield Token(word, stem(word, language), start, end, word not in grammar)
 
 
 @lru_cache(maxsize=1)
-def _stemmer() -> Any:
-    from nltk.stem.porter import PorterStemmer
+def _grammar() -> dict[str, frozenset[str]]:
+    return {name: frozenset(words.split()) for name, words in table("stopwords.yaml").items()}
 
-    return PorterStemmer()
+
+@lru_cache(maxsize=4)
+def _stemmer(language: str) -> Any:
+    if language == "en":
+        from nltk.stem.porter import PorterStemmer
+
+        return PorterStemmer()
+    from nltk.stem.snowball import SnowballStemmer
+
+    return SnowballStemmer(LANGUAGES[language])

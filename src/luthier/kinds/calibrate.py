@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +39,7 @@ class Trial:
 
     Attributes:
         hidden, inner, layers, vocabulary: of a Llama whose heads have 64 values. rows, length: of an optimizer step.
+            Rows are from half of the length to half as long again, as equal ones would not fragment memory.
         trained: share of the tokens that are. r: of the adapter. budget: tokens of a micro-batch; 0: all at once.
     """
 
@@ -56,13 +57,13 @@ class Trial:
 WARM_UP = Trial(64, 128, 1, 512, 2, 32)
 TRIALS = (
     Trial(128, 256, 4, 1024, 8, 32),
-    Trial(384, 1024, 4, 4096, 4, 96),
+    Trial(384, 1024, 4, 4096, 6, 96, budget=300),
     Trial(384, 1024, 4, 4096, 8, 96, r=64),
-    Trial(384, 1024, 4, 4096, 12, 48, budget=48),
-    Trial(576, 1536, 3, 4096, 6, 64),
-    Trial(1024, 2816, 2, 2048, 4, 96),
+    Trial(384, 1024, 4, 4096, 12, 48, budget=1),
+    Trial(576, 1536, 3, 4096, 6, 64, budget=200),
+    Trial(1024, 2816, 2, 2048, 4, 96, budget=256),
     Trial(256, 512, 2, 32768, 8, 64, trained=1.0),
-    Trial(256, 640, 3, 1024, 1, 1024, trained=0.1),
+    Trial(256, 640, 3, 1024, 2, 768, trained=0.1),
 )
 
 
@@ -143,15 +144,17 @@ def _run(trial: Trial, scale: float, device: str, dtype: torch.dtype) -> Observe
     from luthier.models.peak import begin, held_gib, peak_gib
 
     rows = max(1, round(trial.rows * scale))
+    trial = replace(trial, budget=round(trial.budget * scale) if trial.budget > 1 else trial.budget)
     model = _model(trial, device, dtype)
-    asked = _asked(trial, rows)
+    examples = _examples(trial, rows)
+    asked = _asked(trial, examples, device)
     parameters = estimate.Parameters(*count_parameters(model))
     shape = estimate.AdapterShape("lora", trial.r, "all-linear")
     config = _config(trial)
     cost = estimate.cost_per_token(config, shape, dtype, trial.length)
     before = held_gib(device)
     begin(device)
-    steps, save = _train(model, trial, rows)
+    steps, save = _train(model, trial, examples)
     rise = peak_gib(device) - before
     kept = asked.longest[1] * cost.kept_bytes / estimate.GIB
     named = estimate.memory(config, parameters, "lora", dtype, cost, asked, shipped(device, dtype, rate=1.0))
@@ -161,18 +164,24 @@ def _run(trial: Trial, scale: float, device: str, dtype: torch.dtype) -> Observe
     return Observed(work, min(steps), saving, save, kept, rise - besides)
 
 
-def _asked(trial: Trial, rows: int) -> Work:
-    """Return the work of one step: flat micro-batches of rows of one length."""
-    from luthier.models.estimate import Load, Work
+def _asked(trial: Trial, examples: Sequence[Any], device: str) -> Work:
+    """Return the work of one step, as a plan would."""
+    from luthier.engine.settings import FitSettings
+    from luthier.kinds import kind_named
+    from luthier.models.estimate import Work
 
-    together = max(1, trial.budget // trial.length) if trial.budget else rows
-    trained = round(trial.length * trial.trained)
-    learned = Load(-(-rows // together), rows * trial.length, rows * trained, rows * trial.length**2)
-    held = min(together, rows)
-    return Work((1, held * trial.length, held * trained), steps=1, learned=learned)
+    learn = kind_named("causal-lm").learn
+    measured = [learn.measure(example) for example in examples]
+    micro = FitSettings(token_budget=_budget(trial, examples)).micro(device, padded=False)
+    longest, load = learn.reading(_config(trial), device, measured, micro)
+    return Work(longest, steps=1, learned=load)
 
 
-def _train(model: Any, trial: Trial, rows: int) -> tuple[list[float], float]:
+def _budget(trial: Trial, examples: Sequence[Any]) -> int:
+    return trial.budget or sum(len(example.input_ids) for example in examples)
+
+
+def _train(model: Any, trial: Trial, examples: Sequence[Any]) -> tuple[list[float], float]:
     """Return the seconds of each step after the first, and of the checkpoint at the end."""
     from luthier.engine.settings import FitSettings
     from luthier.engine.trainer import fit
@@ -185,10 +194,14 @@ def _train(model: Any, trial: Trial, rows: int) -> tuple[list[float], float]:
     tokenizer: Any = SimpleNamespace(pad_token_id=0)
     nowhere: Any = None
     learn = kind_named("causal-lm").learn
-    taught = learn.material(model, Encoded(_examples(trial, rows)), None, tokenizer, nowhere, Objective(), 0)
-    budget = trial.budget or rows * trial.length
+    taught = learn.material(model, Encoded(examples), None, tokenizer, nowhere, Objective(), 0)
     settings = FitSettings(
-        steps=STEPS, batch_size=rows, schedule="constant", checkpoint_every=10**6, token_budget=budget, guards=None
+        steps=STEPS,
+        batch_size=len(examples),
+        schedule="constant",
+        checkpoint_every=10**6,
+        token_budget=_budget(trial, examples),
+        guards=None,
     )
     with tempfile.TemporaryDirectory() as folder, lean_lora(model), lean_blocks(model):
         fitted = fit(model, taught.material, settings, Path(folder))
@@ -203,11 +216,11 @@ def _examples(trial: Trial, rows: int) -> list[Any]:
     from luthier.kinds.causal_lm.rows import IGNORED, Example
 
     random = np.random.default_rng(0)
-    trained = round(trial.length * trial.trained)
     made = []
     for row in range(rows):
-        ids = random.integers(0, trial.vocabulary, trial.length).tolist()
-        made.append(Example(str(row), ids, [IGNORED] * (trial.length - trained) + ids[trial.length - trained :]))
+        length = round(trial.length * (0.5 + (row + 0.5) / rows))
+        ids, asked = random.integers(0, trial.vocabulary, length).tolist(), length - round(length * trial.trained)
+        made.append(Example(str(row), ids, [IGNORED] * asked + ids[asked:]))
     return made
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from luthier.engine.batches import Measured
     from luthier.models.estimate import Cost, Load, Memory, Parameters, Work
     from luthier.models.machine import Machine
+    from luthier.models.targets import TargetMatch, Targets
     from luthier.models.walk import AdapterShape
 
 WALKED_STEPS = 512  # of a longer training, these many steps stand for all
@@ -29,9 +30,9 @@ class Asked:
     """One training.
 
     Attributes:
-        kind: its name. config: of the base. adapter: whose targets all match. dtype: of the base. device: "cpu", "mps"
-            or "cuda". train, held_out: what each row costs the trainer. batch_size, steps, seed, checkpoint_every: as
-            the trainer is told.
+        kind: its name. config: of the base. adapter: whose targets all match. parameters: of both. dtype: of the base.
+        device: "cpu", "mps" or "cuda". train, held_out: what each row costs the trainer.
+        batch_size, steps, seed, checkpoint_every: as the trainer is told. named: the targets as the recipe names them.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Asked:
     steps: int
     seed: int
     checkpoint_every: int
+    named: Targets = "all-linear"
 
     @property
     def longest(self) -> int:
@@ -151,51 +153,56 @@ def _shorter_rows(asked: Asked, machine: Machine, room: float) -> list[dict[str,
 
 def _other_adapters(asked: Asked, machine: Machine, room: float) -> list[dict[str, Any]]:
     """Try lora instead of full, and a base in 4 bit where there is a device for it."""
-    from luthier.models import estimate
-
+    whys = {"lora": "the base stays as it is", "qlora": "the base's weights take 4 bits each"}
     methods = [*(["lora"] if asked.adapter.method == "full" else []), *(["qlora"] if asked.device == "cuda" else [])]
     found = []
     for method in methods:
-        if method == asked.adapter.method:
+        other = _with(asked, replace(asked.adapter, method=method), asked.config)
+        if method == asked.adapter.method or other is None:
             continue
-        targets = "all-linear" if asked.adapter.method == "full" else asked.adapter.targets
-        adapter = replace(asked.adapter, method=method, targets=targets)
-        try:
-            parameters, report = estimate.count(asked.config, adapter)
-        except (GateError, UserError):
-            continue
-        adapter = replace(adapter, targets=[match.name for match in report])
-        other = replace(asked, adapter=adapter, parameters=parameters)
         needed = predict(other, machine).memory.total
         if needed <= room:
-            why = "the base stays as it is" if method == "lora" else "the base's weights take 4 bits each"
-            found.append(_advice("adapter.method", method, needed, why))
+            found.append(_advice("adapter.method", method, needed, whys[method]))
     return found
 
 
 def _smaller_bases(asked: Asked, machine: Machine, room: float) -> list[dict[str, Any]]:
     """Try the bases of the catalogue for this kind, the largest first."""
-    from luthier.models import estimate
     from luthier.models.bases import resolve
     from luthier.models.catalogue import entries
     from luthier.models.load import load_config
 
-    sizes = []
-    for entry in entries():
-        if entry.kind != asked.kind or entry.parameters >= asked.parameters.total:
+    smaller = [one for one in entries() if one.kind == asked.kind and one.parameters < asked.parameters.total]
+    for entry in sorted(smaller, key=lambda one: -one.parameters):
+        other = _with(asked, asked.adapter, load_config(resolve(entry.name)))
+        if other is None:
             continue
-        config = load_config(resolve(entry.name))
-        try:
-            parameters, report = estimate.count(config, asked.adapter)
-        except (GateError, UserError):
-            continue  # it has no such targets
-        sizes.append((parameters.total, entry.name, config, parameters, [match.name for match in report]))
-    for total, name, config, parameters, targets in sorted(sizes, key=lambda one: -one[0]):
-        adapter = replace(asked.adapter, targets=targets or asked.adapter.targets)
-        needed = predict(replace(asked, config=config, parameters=parameters, adapter=adapter), machine).memory.total
+        needed = predict(other, machine).memory.total
         if needed <= room:
-            return [_advice("model.base", name, needed, f"{total / 1e6:,.0f} M parameters")]
+            targets = "" if other.named == asked.named else f", with adapter.targets: {other.named}"
+            why = f"{entry.parameters / 1e6:,.0f} M parameters{targets}"
+            return [_advice("model.base", entry.name, needed, why)]
     return []
+
+
+def _with(asked: Asked, adapter: AdapterShape, config: PretrainedConfig) -> Asked | None:
+    """Return the training with another adapter or base, on all linear layers where it lacks the targets named."""
+    for named in (asked.named, "all-linear"):
+        found = _counted(config, replace(adapter, targets=named))
+        if found is not None:
+            parameters, report = found
+            matched = replace(adapter, targets=[match.name for match in report] or named)
+            return replace(asked, config=config, adapter=matched, parameters=parameters, named=named)
+    return None
+
+
+def _counted(config: PretrainedConfig, adapter: AdapterShape) -> tuple[Parameters, list[TargetMatch]] | None:
+    from luthier.models import estimate
+
+    try:
+        return estimate.count(config, adapter)
+    except (GateError, UserError):
+        return None
 
 
 def longer_rows(lengths: Sequence[int], limit: int, context: int | None) -> int | None:

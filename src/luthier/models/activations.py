@@ -1,4 +1,4 @@
-"""Holding down what is kept for the backward pass: how large flat micro-batches are, and recomputing as a last resort.
+"""Holding down what is kept for the backward pass: how large micro-batches are, and recomputing as a last resort.
 
 Recomputing activations (activation checkpointing, Chen et al. 2016) costs a second forward pass, so it is done only
 where the estimate exceeds the machine.

@@ -48,7 +48,8 @@ class _Norm(torch.autograd.Function):
         size = x.shape[-1]
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()
         ctx.save_for_backward(x, scale, weight)
-        return (x * scale).mul_(weight)
+        made: Tensor = (x * scale).mul_(weight)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -118,7 +119,7 @@ def lean_blocks(model: nn.Module, compiled: bool = False) -> Iterator[Blocks]:
 
 def _norm_forward(module: Any, made: Callable[[Tensor, Tensor, float], Tensor]) -> Forward | None:
     """Return the lean forward of what may be an RMSNorm; None for anything else."""
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     named = dict(module.named_parameters())
     if list(named) != ["weight"] or weight.ndim != 1 or weight.requires_grad or not isinstance(eps, float):

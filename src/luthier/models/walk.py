@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 SHALLOW = (2, 4)
+ENOUGH = 64  # tokens of a walk
 ATTENTION = "luthier_walk"
 
 
@@ -52,8 +53,22 @@ class Cost:
     scores: float = 0.0
 
 
+_known: dict[tuple[object, ...], Cost] = {}  # a plan asks for the same again when it looks for advice
+
+
 def cost_per_token(config: PretrainedConfig, adapter: AdapterShape, dtype: torch.dtype, length: int) -> Cost:
     """Return what one token of a row of `length` tokens costs. `adapter.targets` all match."""
+    from luthier.models.segments import likely
+
+    if likely(config):
+        length = min(length, ENOUGH)  # each token keeps the same there, so that one walk serves all lengths
+    key = (config.to_json_string(), repr(adapter), dtype, length)
+    if key not in _known:
+        _known[key] = _walked(config, adapter, dtype, length)
+    return _known[key]
+
+
+def _walked(config: PretrainedConfig, adapter: AdapterShape, dtype: torch.dtype, length: int) -> Cost:
     layers = int(config.num_hidden_layers)
     if layers <= SHALLOW[1]:
         found = walk(config, adapter, dtype, length)

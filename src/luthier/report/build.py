@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from luthier.report.beside import export_section, forgetting_section
 from luthier.report.closing import limits_section, reproduce_sections
 from luthier.report.content import Content, Section
 from luthier.report.data import data_section
 from luthier.report.diagnosis import diagnosis_section
 from luthier.report.judge import judge_section
 from luthier.report.results import breakdown_section, comparison_section, flips_section, metric_title
+from luthier.report.seeds import seeds_section
 from luthier.report.training import training_section
 from luthier.report.words import number, unbroken
 from luthier.run.atomic import read_json, read_jsonl
@@ -26,9 +28,11 @@ def build(folder: RunFolder, recipe_name: str) -> Content:
     record, data = read_record(folder), _read(folder.data_report)
     comparison, metrics = _read(folder.comparison), _read(folder.metrics_report) or {}
     diagnosis, trained, plan = _read(folder.diagnosis), _read(folder.train_report), _read(folder.plan_report)
-    sections = _evaluation_sections(folder, comparison, metrics, diagnosis) if comparison else []
+    sections = _evaluation_sections(folder, comparison, metrics, diagnosis, trained) if comparison else []
     sections += [data_section(data)] if data else []
     sections += [training_section(_lines(folder.metrics), trained, plan, _lines(folder.guards))] if trained else []
+    exported = export_section(_read(folder.verification) or {})
+    sections += [exported] if exported else []
     limits = limits_section(comparison, metrics, data, trained, diagnosis)
     sections += [limits] if limits else []
     sections += reproduce_sections(folder, record)
@@ -43,7 +47,11 @@ def build(folder: RunFolder, recipe_name: str) -> Content:
 
 
 def _evaluation_sections(
-    folder: RunFolder, comparison: Mapping[str, Any], metrics: Mapping[str, Any], diagnosis: Mapping[str, Any] | None
+    folder: RunFolder,
+    comparison: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    diagnosis: Mapping[str, Any] | None,
+    trained: Mapping[str, Any] | None,
 ) -> list[Section]:
     primary = comparison["primary"]
     title, higher = metric_title(metrics, primary), comparison["metrics"][primary]["higher_is_better"]
@@ -52,7 +60,10 @@ def _evaluation_sections(
     answers = {item: (line, tuned[item]) for item, line in base.items() if item in tuned}
     where = breakdown_section(_read(folder.breakdowns) or {}, title, higher)
     sections = [comparison_section(comparison, metrics, scores, list(answers.values()))]
-    sections += [where] if where else []
+    seeds = seeds_section(comparison, trained, {name: metric_title(metrics, name) for name in comparison["metrics"]})
+    sections += [one for one in (seeds, where) if one]
+    forgotten = _read(folder.forgetting)
+    sections += [forgetting_section(forgotten)] if forgotten else []
     judged = _read(folder.judge)
     sections += [judge_section(judged)] if judged else []
     sections += [diagnosis_section(diagnosis)] if diagnosis else []

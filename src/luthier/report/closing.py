@@ -101,9 +101,11 @@ def _of_data(data: Found) -> list[str]:
 
 
 def _of_seeds(comparison: Found, trained: Found) -> list[str]:
-    told = ((comparison or {}).get("seeds") or {}).get("sentence")
+    seeds = (comparison or {}).get("seeds") or {}
+    told = seeds.get("sentence")
     if told or not trained:
-        return [str(told)] if told else []
+        first = ["Answers, changes item by item and the diagnosis are those of the first training seed."]
+        return [str(told), *(first if seeds.get("count", 1) > 1 else [])] if told else []
     return ["One training seed was run: how much another would change the result is unknown."]
 
 

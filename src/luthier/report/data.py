@@ -29,7 +29,7 @@ def data_section(report: Mapping[str, Any]) -> Section:
     )
     blocks: list[Block] = [_funnel(report), _files(report)]
     blocks += [Note(f"Warning: {warning}", "warn") for warning in report["warnings"]]
-    blocks += [*_splits(report), *_overlap(report), *_statistics(report), *_contradictions(report)]
+    blocks += [*_splits(report), *_overlap(report), *_statistics(report), *_made(report), *_contradictions(report)]
     return Section("data", "What was it taught?", finding, blocks)
 
 
@@ -167,6 +167,31 @@ def _coverage(statistics: Mapping[str, Any]) -> list[Block]:
             blocks.append(Picture(Bars(f"rows-by-{word}", title, rows[:VALUES_SHOWN])))
             if len(rows) > VALUES_SHOWN:
                 blocks.append(Note(f"The {VALUES_SHOWN} largest of {len(rows):,} are shown."))
+    return blocks
+
+
+def _made(report: Mapping[str, Any]) -> list[Block]:
+    """Return how various the rows are that augmentation made, category by category, and why others were refused."""
+    made = report.get("augmentation")
+    if not made:
+        return []
+    blocks: list[Block] = []
+    if made.get("categories"):
+        keys = ("distinct_1", "distinct_2", "similarity_to_source", "similarity_to_each_other")
+        rows = [
+            (capped(str(name).replace("_", " "), 40), f"{one['variations']:,.0f}", *(f"{one[key]:.2f}" for key in keys))
+            for name, one in made["categories"].items()
+        ]
+        headers = ("made by", "rows", "distinct words", "distinct pairs", "like their source", "like each other")
+        caption = (
+            "How various the rows are that augmentation made: the share of different words and pairs of words among "
+            "all, and the mean similarity, 0 to 1, of a row to its source and to others of its category."
+        )
+        blocks.append(Table(headers, rows, caption, frozenset({1, 2, 3, 4, 5})))
+    if made.get("refused"):
+        refused = sorted(made["refused"].items(), key=lambda one: -one[1])
+        told = listed([f"{capped(str(reason), 60)} {count:,}" for reason, count in refused], REASONS_SHOWN)
+        blocks.append(Note(f"Made by augmentation and not taken: {told}."))
     return blocks
 
 

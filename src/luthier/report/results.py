@@ -193,9 +193,13 @@ def _sensitivity(title: str, entry: Line) -> str:
     if entry["minimum_detectable"] is None:
         return "The test set is too small to say what it could have shown."
     return (
-        f"With {entry['n']:,} units, this test set shows a difference in {title} of "
+        f"With {entry['n']:,} units{_and_seeds(entry)}, this test set shows a difference in {title} of "
         f"{number(entry['minimum_detectable'])} or more in four cases of five. A smaller one could have been missed."
     )
+
+
+def _and_seeds(entry: Line) -> str:
+    return f" and {entry['seeds']['count']} training seeds" if entry.get("seeds") else ""
 
 
 def _score_figure(scores: Sequence[Line], title: str) -> list[Block]:

@@ -72,7 +72,7 @@ def _asked(recipe: Recipe, folder: RunFolder, kind: Kind) -> tuple[Asked, list[s
     from luthier.models.load import resolve
 
     metrics = choose_metrics(recipe.evaluation.metrics, kind.higher_is_better)
-    earlier, rows = _earlier(folder, recipe.name)
+    earlier, rows = _earlier(folder)
     primary, secondary = choose_roles(recipe.evaluation.primary, recipe.evaluation.secondary, metrics, kind)
     asked = Asked(
         kind=kind,
@@ -102,7 +102,7 @@ def _further(recipe: Recipe, folder: RunFolder) -> dict[str, Path]:
     return {f"tuned-seed-{seed}": folder.training_of(seed).adapter for seed in (recipe.training.seeds or [])[1:]}
 
 
-def _earlier(folder: RunFolder, name: str) -> tuple[str, list[Row]]:
+def _earlier(folder: RunFolder) -> tuple[str, list[Row]]:
     """Return the newest earlier run of this recipe that was tested on other rows, and those rows.
 
     Left out are rows whose text is in any split of this run: they would say nothing of what was forgotten.
@@ -111,7 +111,7 @@ def _earlier(folder: RunFolder, name: str) -> tuple[str, list[Row]]:
     from luthier.run.folder import list_runs
 
     own = {whole_text(row) for split in SPLITS for row in _rows(folder, split)}
-    for run in list_runs(folder.path.parent.parent, name):
+    for run in list_runs(folder.path.parent.parent, folder.path.parent.name):
         if run.id < folder.id and run.comparison.is_file():
             rows = [row for row in _rows(run, "test") if whole_text(row) not in own]
             if len(rows) >= FEWEST_EARLIER:

@@ -157,6 +157,7 @@ def _asked(
         steps=count_steps(len(rows.measured), training.batch_size, training.epochs, training.steps),
         seed=recipe.seed,
         checkpoint_every=training.checkpoint_every,
+        named=recipe.adapter.targets,
     )
     return asked, report, rows, held_out
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from luthier.diagnose.case import Case, Ground, Seen
-from luthier.diagnose.numbers import Quantity, quantities, supported
+from luthier.diagnose.detectors.contradiction import replacements
+from luthier.diagnose.numbers import quantities, supported
 from luthier.diagnose.words import CHARACTERS, Span, units
 
 FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -13,7 +14,9 @@ LISTED = re.compile(r"(?<!\S)\d{1,2}[.)](?=\s)")
 
 
 def wrong_numbers(case: Case, ground: Ground) -> Seen:
-    """Numbers in digits that neither question nor reference has in any notation, as far as the reference has numbers.
+    """Numbers that neither question nor reference has in any notation, as far as the reference has numbers in digits.
+
+    Numbers in words count where they stand in the place of another number of the reference.
 
     Sees: numbers, and numbers with another unit, that differ from the reference by more than 3 %; 0.79 and 79 %, 1 GiB
         and 1024 MiB, two weeks and 14 days count as equal.
@@ -26,8 +29,8 @@ def wrong_numbers(case: Case, ground: Ground) -> Seen:
     theirs += quantities(case.question.raw)
     text = FENCE.sub(lambda match: " " * len(match.group()), case.answer.raw[:CHARACTERS])
     text = LISTED.sub(lambda match: " " * len(match.group()), text)
-    wrong = [one for one in quantities(text) if not one.spelled and not supported(one, theirs)]
-    return _seen(wrong)
+    wrong = [one.span for one in quantities(text) if not one.spelled and not supported(one, theirs)]
+    return _seen(sorted([*wrong, *_wrong_in_words(case)]))
 
 
 def foreign_terms(case: Case, ground: Ground) -> Seen:
@@ -65,5 +68,16 @@ def _place(case: Case, stems: set[str]) -> Span | None:
     return max(counted, key=lambda one: one[0])[1] if counted else None
 
 
-def _seen(wrong: list[Quantity]) -> Seen:
-    return Seen(float(len(wrong)), (wrong[0].span[0], wrong[0].span[1]) if wrong else None)
+def _wrong_in_words(case: Case) -> list[Span]:
+    """Return numbers in words that stand where the reference's clause has another number: thirty for three."""
+    found = []
+    for mine, theirs in replacements(case):
+        here = [one for one in quantities(case.answer.raw[mine[0].start : mine[-1].end]) if one.spelled]
+        there = quantities(case.reference.raw[theirs[0].start : theirs[-1].end])
+        if here and there and not supported(here[0], there):
+            found.append((mine[0].start, mine[-1].end))
+    return found
+
+
+def _seen(wrong: list[Span]) -> Seen:
+    return Seen(float(len(wrong)), wrong[0] if wrong else None)

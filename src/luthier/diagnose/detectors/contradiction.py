@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from luthier.diagnose.case import Case, Ground, Seen
-from luthier.diagnose.words import Span, Text, Token, stem, table, units
+from luthier.diagnose.words import Span, Text, Token, common_words, stem, table, units
 
 CLAUSES = 80
 ALIKE = 0.7  # likeness, word by word, of two clauses that differ in a word or two
@@ -174,11 +174,16 @@ def _exchanged(pair: Pair, case: Case) -> float:
     own = _stems(pair.theirs)
     value = 0.0
     for mine, theirs in replaced(pair):
-        lost = [token for token in theirs if token.content and not token.word[0].isdigit()]
-        new = [token.stem for token in mine if token.content and not token.word[0].isdigit() and token.stem not in own]
+        lost = [token for token in theirs if _is_term(token)]
+        new = [token.stem for token in mine if _is_term(token) and token.stem not in own]
         if lost and new:
             value = max(value, 1.0 if any(unit in elsewhere for unit in new) else 0.5)
     return value
+
+
+def replacements(case: Case) -> list[tuple[list[Token], list[Token]]]:
+    """Return the places where a clause that is nearly the reference's has other words than it."""
+    return [one for pair in _pairs(case) if _likeness(pair) >= ALIKE for one in replaced(pair)]
 
 
 def replaced(pair: Pair) -> list[tuple[list[Token], list[Token]]]:
@@ -193,6 +198,11 @@ def replaced(pair: Pair) -> list[tuple[list[Token], list[Token]]]:
         if (before or start == 0) and (after or end == len(pair.mine)) and (before or after):
             found.append((pair.mine[start:end], pair.theirs[other_start:other_end]))
     return found
+
+
+def _is_term(token: Token) -> bool:
+    """Return whether a word is neither grammar, nor a number, nor an everyday word."""
+    return token.content and not token.word[0].isdigit() and token.stem not in common_words()
 
 
 def _likeness(pair: Pair) -> float:

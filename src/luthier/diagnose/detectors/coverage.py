@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from luthier.diagnose.case import Case, Ground, Seen
+from luthier.diagnose.detectors.repetition import sentences_of
 from luthier.diagnose.words import Text, units
 
 SENTENCES = 40
@@ -30,7 +31,8 @@ def coverage(case: Case, ground: Ground) -> Seen:
 def missing_parts(case: Case, ground: Ground) -> Seen:
     """How uneven the coverage is: share of the reference's weight in sentences of which the answer has next to nothing.
 
-    A sentence is missing when less of it is covered than half of what is covered of the best covered one.
+    How well a sentence is covered is the mean of the share of its words that the answer has and its nearness in meaning
+    to the nearest sentence of the answer. It is missing when it is covered less than half as well as the best one.
 
     Sees: whole parts of the reference that are left out while others are there.
     Cannot see: a part told in other words; a part that the question did not ask for.
@@ -38,14 +40,18 @@ def missing_parts(case: Case, ground: Ground) -> Seen:
     if not is_prose(case.reference):
         return Seen(0.0)
     have = case.answer.stems
-    parts = [units(tokens) for _, tokens in case.reference.by_sentence[:SENTENCES]]
-    parts = [part for part in parts if part]
-    if len(parts) < 2:
-        parts = [part for part in (units(tokens) for _, tokens in case.reference.by_clause[:SENTENCES]) if part]
-    if len(parts) < 2:
+    places = [span for span, tokens in case.reference.by_sentence[:SENTENCES] if units(tokens)]
+    if len(places) < 2:
         return Seen(0.0)
+    said = sentences_of(case.answer)
+    texts = [case.reference.raw[start:end] for start, end in places]
+    ground.meaning.prepare([*said, *texts])
+    parts = [units(case.reference.within(span)) for span in places]
     weights = [sum(ground.weight(unit) for unit in part) for part in parts]
-    covered = [ground.share(have, part) for part in parts]
+    covered = [
+        (ground.share(have, part) + max((ground.meaning.near(text, one) for one in said), default=0.0)) / 2
+        for part, text in zip(parts, texts, strict=True)
+    ]
     best = max(covered)
     missing = sum(weight for weight, share in zip(weights, covered, strict=True) if share < best / 2)
     return Seen(missing / sum(weights) if sum(weights) > 0 else 0.0)

@@ -29,16 +29,15 @@ def generic_phrases(case: Case, ground: Ground) -> Seen:
 
 
 def absolute_claims(case: Case, ground: Ground) -> Seen:
-    """Words that leave no exception (always, never, every, nobody …) for each sentence, beyond those of the reference.
+    """Words that leave no exception (always, never; every and all by half) a sentence, beyond those of the reference.
 
     Sees: sweeping statements where the reference makes none.
     Cannot see: a generalisation without such a word; whether the rule really has no exception.
     """
     mine, theirs = _absolutes(case.answer), _absolutes(case.reference)
-    sentences = max(len(case.answer.by_sentence), 1)
-    allowed = len(theirs) / max(len(case.reference.by_sentence), 1)
-    value = len(mine) / sentences - allowed
-    return Seen(max(value, 0.0), (mine[0][0], mine[-1][1]) if mine else None)
+    here = sum(weight for _, weight in mine) / max(len(case.answer.by_sentence), 1)
+    allowed = sum(weight for _, weight in theirs) / max(len(case.reference.by_sentence), 1)
+    return Seen(max(here - allowed, 0.0), (mine[0][0][0], mine[-1][0][1]) if mine else None)
 
 
 def specificity(case: Case, ground: Ground) -> Seen:
@@ -70,26 +69,37 @@ def is_specific(token: Token, text: Text) -> bool:
     return bool(SPECIFIC_LOOK.search(text.raw[token.start : token.end])) or token.stem not in common_words()
 
 
-def _absolutes(text: Text) -> list[Span]:
-    listed = _absolute_words()
-    found = [(token.start, token.end) for token in text.tokens if token.word in listed]
-    return found + [match.span() for match in _absolute_spaceless().finditer(text.raw[:CHARACTERS])]
+def _absolutes(text: Text) -> list[tuple[Span, float]]:
+    """Return the places of words that leave no exception, each with its weight."""
+    listed = _weights()
+    found = [((token.start, token.end), listed[token.word]) for token in text.tokens if token.word in listed]
+    spaceless = [(match.span(), listed[match.group()]) for match in _spaceless().finditer(text.raw[:CHARACTERS])]
+    return sorted(found + spaceless)
 
 
 @lru_cache(maxsize=1)
-def _absolute_words() -> frozenset[str]:
-    return frozenset(word for words in table("phrases.yaml")["absolute"].values() for word in words.split())
+def _weights() -> dict[str, float]:
+    parts = {"absolute": 1.0, "weak": 0.5}
+    phrases = table("phrases.yaml")
+    return {
+        word: weight for name, weight in parts.items() for words in phrases[name].values() for word in words.split()
+    }
 
 
 @lru_cache(maxsize=1)
-def _absolute_spaceless() -> re.Pattern[str]:
-    return re.compile("|".join(table("phrases.yaml")["absolute"]["zh"].split()))
+def _spaceless() -> re.Pattern[str]:
+    return re.compile("|".join(word for word in _weights() if ord(word[0]) > 0x2E80))
 
 
 @lru_cache(maxsize=4)
 def _stock(extra: Sequence[str]) -> re.Pattern[str]:
     """Return one pattern for all phrases; * stands for up to three words. Those of the recipe are taken literally."""
-    listed = [phrase for name, phrases in table("phrases.yaml").items() if name != "absolute" for phrase in phrases]
+    listed = [
+        phrase
+        for name, phrases in table("phrases.yaml").items()
+        if name not in ("absolute", "weak")
+        for phrase in phrases
+    ]
     parts = [_starred(phrase) for phrase in listed]
     parts += [re.escape(phrase.casefold()) for phrase in extra]
     return re.compile("|".join(rf"(?<!\w)(?:{part})" if part[:1].isascii() else part for part in parts))

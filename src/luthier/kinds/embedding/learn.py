@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from luthier.engine.batches import Measured, Micro
+from luthier.engine.batches import Measured
 from luthier.engine.trainer import Material
 from luthier.errors import UserError
 from luthier.kinds.base import Encoded, Objective, Taught
 from luthier.kinds.embedding import losses
 from luthier.kinds.embedding.mine import mine
+from luthier.kinds.embedding.reading import AT_ONCE, HELD, reading  # noqa: F401  (reading: the protocol's)
 from luthier.kinds.embedding.rows import Example, Text
 from luthier.models import sentence
-from luthier.models.estimate import Load
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 
 SCALE = 20.0
 MARGIN = 0.2  # of the triplet loss, in cosine
-# Padded tokens that are read at once, and values (tokens x hidden x layers) that are held for the backward pass before
-# gradients are cached instead; autograd keeps some 34 numbers for each: 1.1 GiB at 2**23.
-AT_ONCE = {"cpu": 1024, "mps": 4096, "cuda": 16384}
-HELD = {"cpu": 2**23, "mps": 2**24, "cuda": 2**26}
 POOL = 1024  # rows of one validation measurement: each is told from the others in it
 Batch = Mapping[str, Tensor]
 Loss = Callable[[losses.Step], Tensor]
@@ -136,25 +132,6 @@ def measure(example: Example | Pool) -> Measured:
 def pads(config: PretrainedConfig) -> bool:  # noqa: ARG001  (a protocol names the argument)  # noqa: ARG001  (the protocol's)
     """Tell whether its micro-batches are padded: they are flat, and padded when a step is read."""
     return False
-
-
-def reading(
-    config: PretrainedConfig,
-    device: str,
-    rows: Sequence[Measured],
-    micro: Micro,  # noqa: ARG001  (a protocol names the arguments)
-) -> tuple[tuple[int, int, int], Load]:
-    """Return what a step holds at once, and reads; see `kinds.base.Learn.reading`.
-
-    Padding is left out, as texts are read by length. A row is taken for two texts of one length.
-    """
-    tokens, at_once = sum(row.tokens for row in rows), AT_ONCE.get(device, AT_ONCE["cuda"])
-    size = int(config.hidden_size) * int(config.num_hidden_layers)
-    parts = math.ceil(tokens / at_once)
-    cached = parts > 1 and tokens * size > HELD.get(device, HELD["cuda"])
-    squares = sum(row.tokens**2 for row in rows) // 2
-    held = min(tokens, at_once) if cached else tokens
-    return (1, held, len(rows)), Load(parts, tokens, len(rows), squares, times=2 if cached else 1)
 
 
 def collate(examples: Sequence[Example | Pool]) -> dict[str, Tensor]:

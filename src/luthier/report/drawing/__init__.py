@@ -19,10 +19,8 @@ def draw(figure: Figure, width: float = WIDTH) -> Scene:
         return draw_histogram(figure, width)
     if isinstance(figure, Forest | Pairs):
         return draw_forest(figure, width) if isinstance(figure, Forest) else draw_pairs(figure, width)
-    if isinstance(figure, Dots):
-        return draw_dots(figure, width)
-    if isinstance(figure, Bars):
-        return draw_bars(figure, width)
+    if isinstance(figure, Dots | Bars):
+        return draw_dots(figure, width) if isinstance(figure, Dots) else draw_bars(figure, width)
     if isinstance(figure, Flow | Funnel):
         return draw_flow(figure, width) if isinstance(figure, Flow) else draw_funnel(figure, width)
     return draw_versus(figure, width)
