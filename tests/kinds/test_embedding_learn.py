@@ -13,6 +13,7 @@ from luthier.errors import UserError
 from luthier.kinds import kind_named
 from luthier.kinds.base import Objective
 from luthier.kinds.embedding import learn, losses
+from luthier.kinds.embedding.partners import Partners
 from luthier.kinds.embedding.rows import encode
 from luthier.models import lora, sentence
 from luthier.models.bases import Base, resolve
@@ -110,7 +111,7 @@ def test_a_step_is_that_of_sentence_transformers(base: Base) -> None:
 def test_cached_gradients_are_the_gradients(base: Base, rows: Any, dropout: float) -> None:
     model = adapted(base)
     examples = encoded(base, rows).examples
-    partners = learn.Partners(examples, 3)
+    partners = Partners(examples, 3)
     examples = [partners.vary(one, 0) if one.form == "title" else one for one in examples]
     batch = learn.collate(examples)
 
@@ -177,7 +178,7 @@ def test_equal_texts_are_read_once(base: Base) -> None:
 
 def test_every_title_meets_every_other_before_one_comes_again(base: Base) -> None:
     examples = encoded(base, titles()).examples
-    partners = learn.Partners(examples, seed=1)
+    partners = Partners(examples, seed=1)
     for example in examples:
         drawn = [tuple(partners.vary(example, epoch).texts[1].input_ids) for epoch in range(6)]
         assert len(set(drawn[:3])) == 3
@@ -186,14 +187,14 @@ def test_every_title_meets_every_other_before_one_comes_again(base: Base) -> Non
     for epoch in range(3):
         drawn = [tuple(partners.vary(example, epoch).texts[1].input_ids) for example in examples]
         assert len(set(drawn)) == len(drawn)
-    other = learn.Partners(examples, seed=2)
+    other = Partners(examples, seed=2)
     assert any(partners.vary(one, 0) != other.vary(one, 0) for one in examples)
 
 
 def test_titles_that_the_tokenizer_takes_for_one_are_no_partners(base: Base) -> None:
     families = {**encoders.FAMILIES, "twins": ["Same", "Same", "Other"]}
     examples = encoded(base, titles(families)).examples
-    partners = learn.Partners(examples, seed=0)
+    partners = Partners(examples, seed=0)
     for epoch in range(4):
         for example in examples:
             assert partners.vary(example, epoch).texts[1].input_ids != example.input_ids
@@ -201,7 +202,7 @@ def test_titles_that_the_tokenizer_takes_for_one_are_no_partners(base: Base) -> 
 
 def test_a_measured_title_counts_a_partner(base: Base) -> None:
     examples = encoded(base, titles()).examples
-    partners = learn.Partners(examples, 0)
+    partners = Partners(examples, 0)
     first = examples[0]
     assert learn.measure(first).tokens == 2 * len(first.input_ids)
     varied = partners.vary(first, 0)

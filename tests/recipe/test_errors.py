@@ -48,7 +48,12 @@ EXPECTED = [
     (16, "'lora_r' is not a key of training.", "It is adapter.r here."),
     (17, "'seed' is not a key of training.", "It belongs at the top level: write seed."),
     (18, "adapter must be a section with the keys method, r,", "Did you mean 'adapter.method: lora'?"),
-    (19, "report.formats must be a list with at least one item, each one of html, pdf, latex, slides or infographic, not 'html'.", "formats: [html]"),
+    (
+        19,
+        "report.formats must be a list with at least one item, "
+        "each one of html, pdf, latex, slides or infographic, not 'html'.",
+        "formats: [html]",
+    ),
 ]
 
 

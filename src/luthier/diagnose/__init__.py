@@ -15,10 +15,7 @@ DIAGNOSES = {
 }
 
 
-def diagnosis_named(name: str) -> Diagnose | None:
-    """Return the diagnosis of that name; None where there is none for it."""
-    place = DIAGNOSES.get(name)
-    if place is None:
-        return None
-    module, _, function = place.partition(":")
+def diagnosis_named(name: str) -> Diagnose:
+    """Return the diagnosis that a kind declares by that name."""
+    module, _, function = DIAGNOSES[name].partition(":")
     return cast("Diagnose", getattr(import_module(module), function))

@@ -41,12 +41,7 @@ def diagnose(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str,
     from luthier.kinds import kind_named
 
     use_cores()
-    name = kind_named(recipe.kind).score.DIAGNOSIS
-    run = diagnosis_named(name)
-    if run is None:
-        write_jsonl(folder.errors, [])
-        progress.say(f"  there is no diagnosis of {name} yet")
-        return {"flagged": {}}
+    run = diagnosis_named(kind_named(recipe.kind).score.DIAGNOSIS)
     diagnosis = run(_given(recipe, folder), progress)
     write_jsonl(folder.errors, diagnosis.findings)
     write_json(folder.diagnosis, diagnosis.summary)

@@ -9,8 +9,8 @@ SECONDARY_METRICS: tuple[str, ...] = ("bleu", "perplexity")
 EVIDENCE = "answers"
 DIAGNOSIS = "answers"
 
-# Perplexity is that of the reference answer; all others compare the model's answer with the reference. Semantic needs the
-# sentence model minilm; where it is not installed, "auto" leaves it out.
+# Perplexity is that of the reference answer; all others compare the model's answer with the reference. Semantic needs
+# the sentence model minilm; where it is not installed, "auto" leaves it out.
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "rouge1": True,
     "rouge2": True,

@@ -13,7 +13,7 @@ from luthier.kinds.embedding.rows import Example, Text
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from luthier.kinds.embedding.learn import Partners
+    from luthier.kinds.embedding.partners import Partners
 
 DEPTH = 64  # nearest texts among which negatives are looked for
 BLOCK = 1024
