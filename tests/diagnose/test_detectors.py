@@ -176,6 +176,7 @@ def test_an_answer_may_end_as_its_reference_does() -> None:
         ("1. a\n2. b\n3. c", "Give a numbered list.", 0),
         ("a, b and c", "Give a numbered list.", 1),
         ("1. a\n3. b", "What?", 1),
+        ("1. a\n1. b\n1. c", "What?", 0),
         ("- a\n- \n- c", "What?", 1),
         ('{"a": 1, "b": [1, 2}', "What?", 1),
         ('{"a": 1, "b": [1, 2]}', "Answer as JSON.", 0),

@@ -13,12 +13,13 @@ from luthier.diagnose.taxonomy import categories
 ANY = "any"
 FEW = 10  # items in a cell below which it is marked as small
 LEAST = 2  # failures in a cell without which it is no pattern
+CHANCE = 0.05  # cells that are as uneven by chance more often than this, taken singly, are left out
 VALUES = 20  # different values up to which a label is a field to break down by
 SHOWN = 50
 
 
 def patterns(lines: Sequence[Line], found: Mapping[str, Sequence[str]], side: str) -> list[dict[str, Any]]:
-    """Return the cells in which a category is more frequent than in the rest, the surest first.
+    """Return the cells in which a category is more frequent than in the rest (p below 0.05), the surest first.
 
     The lift is the ratio of the two rates, its 95 % interval that of Katz on the logarithm (0.5 added to each cell of
     the table where one is empty); p is Fisher's exact test, two-sided, corrected after Holm over all cells of the side.
@@ -42,7 +43,8 @@ def patterns(lines: Sequence[Line], found: Mapping[str, Sequence[str]], side: st
             p = float(fisher_exact([[failed, n - failed], [rest_failed, rest_n - rest_failed]]).pvalue)
             cells.append(_cell(side, field, value, (category, title), (n, failed, rest_n, rest_failed), p))
     _correct(cells)
-    kept = [cell for cell in cells if cell["failed"] >= LEAST and cell["rate"] > cell["rest_rate"]]
+    uneven = [cell for cell in cells if cell["failed"] >= LEAST and cell["rate"] > cell["rest_rate"]]
+    kept = [cell for cell in uneven if cell["p"] < CHANCE]
     return sorted(kept, key=lambda cell: (cell["p"], -cell["failed"], cell["field"], cell["value"]))[:SHOWN]
 
 

@@ -151,7 +151,8 @@ def _broken(text: str) -> list[tuple[int, int]]:
     found += [block.span(1) for block in blocks if not cut and not _compiles(block.group(1))]
     found += [match.span() for match in EMPTY_MARK.finditer(text)]
     numbers = [int(match.group(1)) for match in NUMBERED.finditer(text)]
-    if len(numbers) > 1 and any(after != before + 1 for before, after in pairwise(numbers)):
+    # Markdown counts for itself where every item is "1."
+    if len(set(numbers)) > 1 and any(after != before + 1 for before, after in pairwise(numbers)):
         found.append((0, len(text)))
     columns = {line.strip().strip("|").count("|") for line in text.splitlines() if line.strip().startswith("|")}
     if len(columns) > 1:

@@ -26,8 +26,7 @@ from luthier.kinds.base import Encoded, Objective, Taught
 from luthier.kinds.embedding import losses
 from luthier.kinds.embedding.mine import mine
 from luthier.kinds.embedding.partners import Partners
-from luthier.kinds.embedding.reading import AT_ONCE, HELD
-from luthier.kinds.embedding.reading import reading as reading  # what the protocol asks of this module
+from luthier.kinds.embedding.reading import AT_ONCE, HELD, reading
 from luthier.kinds.embedding.rows import Example, Text
 from luthier.models import sentence
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from luthier.models.load import Base
+
+__all__ = ["collate", "joined", "loss_named", "material", "measure", "pads", "reading"]
 
 SCALE = 20.0
 MARGIN = 0.2  # of the triplet loss, in cosine
