@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +119,25 @@ def test_the_same_model_twice_flips_nothing_and_the_same_input_gives_the_same_by
     assert json.dumps(one.summary) == json.dumps(two.summary)
     assert one.findings == two.findings
     assert {flip["flip"] for flip in one.summary["flips"]["items"]} <= {"still", "clean"}
+
+
+def test_another_process_gives_the_same_bytes() -> None:
+    program = (
+        "import json; from tests.diagnose.material import diagnose, line, REFERENCE\n"
+        "made = diagnose([line(REFERENCE[:90], 'a'), line('Trees vote. ' * 9, 'b'), line('Sea and sand.', 'c')] * 3)\n"
+        "print(json.dumps([made.summary, made.findings]))"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
 
 
 def test_phrases_of_the_recipe_are_looked_for() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from benchmarks.diagnosis import LABELLED, SHIPPED, measure, part_of, read
 
-from luthier.diagnose.taxonomy import categories
+from luthier.diagnose.taxonomy import categories, detectors
 
 LINES = read(LABELLED)
 
@@ -56,3 +56,9 @@ def measured() -> dict[str, object]:
 def test_the_detectors_are_as_good_as_they_were(measured: dict[str, object]) -> None:
     assert measured["macro_f1"] >= 0.77  # type: ignore[operator]  # 0.80 when it was written
     assert measured["clean_flagged"] <= 14  # type: ignore[operator]  # 11 of 51
+
+
+def test_the_page_names_every_detector_and_category() -> None:
+    page = (LABELLED.parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    assert [name for name in detectors() if f"`{name}`" not in page] == []
+    assert [one.title for one in categories() if f"| {one.title}" not in page] == []

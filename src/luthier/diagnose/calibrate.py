@@ -86,7 +86,7 @@ def _needed(criterion: Criterion, cases: Mapping[str, list[Case]]) -> Iterator[s
     made = [case for name in (*criterion.good, criterion.bad) if name for case in cases[name]]
     if criterion.detector in ("repeated_content", "missing_parts"):
         yield from (part for case in made for text in (case.answer, case.reference) for part in sentences_of(text))
-    elif criterion.detector in ("near_reference", "near_question", "topic_margin", "topic_nearness"):
+    elif criterion.detector in ("near_reference", "topic_margin", "topic_nearness"):
         yield from (text for case in made for text in (case.answer.raw, case.reference.raw))
 
 

@@ -88,8 +88,9 @@ class Ground:
     def share(self, units_: Iterable[str], of: Iterable[str]) -> float:
         """Return the share of the weight of `of` that is among `units_`; 1 where `of` is empty."""
         have, whole = set(units_), list(of)
-        total = sum(self.weight(unit) for unit in whole)
-        return sum(self.weight(unit) for unit in whole if unit in have) / total if total > 0 else 1.0
+        # fsum: the order of a set differs from process to process, and the sum must not
+        total = math.fsum(self.weight(unit) for unit in whole)
+        return math.fsum(self.weight(unit) for unit in whole if unit in have) / total if total > 0 else 1.0
 
 
 def case_of(line: Mapping[str, Any]) -> Case:

@@ -89,7 +89,7 @@ def _cluster(
     findings: Mapping[str, Sequence[Mapping[str, Any]]],
     overall: Counter[str],
 ) -> dict[str, Any]:
-    counted = Counter(name for line in members for name in {one["category"] for one in findings[line["id"]]})
+    counted = Counter(name for line in members for name in sorted({one["category"] for one in findings[line["id"]]}))
     return {
         "side": side,
         "size": len(members),

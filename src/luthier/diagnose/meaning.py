@@ -41,7 +41,7 @@ class Meaning:
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts in one batch."""
-        fresh = sorted({text for text in texts if text not in self._vectors}, key=len)
+        fresh = sorted({text for text in texts if text not in self._vectors}, key=lambda text: (len(text), text))
         if fresh:
             self._vectors.update(zip(fresh, self.encoder.encode(fresh), strict=True))
 

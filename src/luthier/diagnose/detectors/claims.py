@@ -47,21 +47,6 @@ def foreign_terms(case: Case, ground: Ground) -> Seen:
     return Seen(len(strange) / len(content), _place(case, set(strange)))
 
 
-def borrowed_terms(case: Case, ground: Ground) -> Seen:
-    """Share of the weight of the answer's words that training rows know but neither question nor reference (0 to 1).
-
-    Sees: an answer made of terms that belong to other questions of the same data.
-    Cannot see: whether these terms are out of place; a good answer may bring its own.
-    """
-    known = case.question.stems | case.reference.stems
-    mine = case.answer.stems
-    total = sum(ground.weight(unit) for unit in mine)
-    taken = [unit for unit in mine if unit not in known and ground.frequency.get(unit)]
-    if not total or not taken:
-        return Seen(0.0)
-    return Seen(sum(ground.weight(unit) for unit in taken) / total, _place(case, set(taken)))
-
-
 def _place(case: Case, stems: set[str]) -> Span | None:
     """Return the sentence that holds most of the given stems."""
     counted = [(sum(token.stem in stems for token in tokens), span) for span, tokens in case.answer.by_sentence]

@@ -66,15 +66,6 @@ def near_reference(case: Case, ground: Ground) -> Seen:
     return Seen(ground.meaning.near(case.answer.raw, case.reference.raw))
 
 
-def near_question(case: Case, ground: Ground) -> Seen:
-    """Nearness in meaning to the question (cosine).
-
-    Sees: answers that have nothing to do with the question.
-    Cannot see: an answer that repeats the question and says nothing.
-    """
-    return Seen(ground.meaning.near(case.answer.raw, case.question.raw))
-
-
 def subject_named(case: Case, ground: Ground) -> Seen:
     """Share of the question's words of content that the answer takes up, rare words counting more (0 to 1).
 
