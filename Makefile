@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/luthier run interviewmate
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -n auto --cov --cov-report=
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report --include='src/luthier/data/*,src/luthier/recipe/*,src/luthier/run/*' --fail-under=90
 
 lint: $(READY)
