@@ -23,7 +23,7 @@ GOOD = (
 
 @pytest.fixture(autouse=True)
 def by_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier.diagnose.meaning.find_spec", lambda name: None)
+    monkeypatch.setattr("luthier.models.minilm.available", lambda: False)
 
 
 @pytest.fixture

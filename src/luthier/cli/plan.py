@@ -79,14 +79,13 @@ def plan_of(
     Raises:
         UserError: the recipe, its data or its base do not allow a training. GateError: a proof did not hold.
     """
-    from luthier.data.rows import from_json
-    from luthier.run.atomic import read_jsonl
+    from luthier.data.rows import read_rows
     from luthier.run.progress import choose
     from luthier.stages.plan import make_plan
 
     with _prepared(recipe, runs, quiet) as folder:
-        sides = [[from_json(line) for line in read_jsonl(folder.rows(split))] for split in ("train", "validation")]
-    return make_plan(recipe, sides[0], sides[1], calibrate=calibrate, price=price, say=choose(quiet).say)
+        train, validation = read_rows(folder.rows("train")), read_rows(folder.rows("validation"))
+    return make_plan(recipe, train, validation, calibrate=calibrate, price=price, say=choose(quiet).say)
 
 
 def render(told: dict[str, Any], colours: bool = False) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from luthier.run.atomic import read_jsonl
 
 Form = Literal["chat", "text", "preference", "pair", "triplet", "title"]
 SplitName = Literal["train", "validation", "test"]
@@ -148,6 +151,11 @@ def from_json(line: Mapping[str, Any]) -> Row:
         made_from=source.get("made_from"),
         made_by=source.get("made_by"),
     )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of one split, as the prepare stage wrote them."""
+    return [from_json(line) for line in read_jsonl(path)]
 
 
 def count_by(rows: Iterable[Row], name: str) -> dict[str, int]:

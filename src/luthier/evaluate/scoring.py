@@ -33,18 +33,6 @@ class Scored:
     primary: str
 
 
-def choose_metrics(asked: str | Sequence[str], higher_is_better: Mapping[str, bool]) -> list[str]:
-    """Return the metrics to score: all that the kind declares ("auto"), or those asked for.
-
-    Raises:
-        UserError: there is no metric of a name.
-    """
-    names = list(higher_is_better) if isinstance(asked, str) else list(dict.fromkeys(asked))
-    for name in names:
-        metric_named(name)
-    return names
-
-
 def score(
     base: Sequence[Line],
     tuned: Sequence[Line],
@@ -95,7 +83,9 @@ def score(
         "script": script,
         "answers": {"base": _answers(base), "tuned": _answers(tuned)},
         "flips": _flips(lines),
-        "metrics": {name: {who: score_corpus(items[who], name, script) for who in SIDES} for name in names},
+        "metrics": {
+            name: {who: score_corpus(items[who], name, script, by[who]) for who in SIDES} for name, by in scores.items()
+        },
     }
     return Scored(lines, metrics, measured, primary)
 

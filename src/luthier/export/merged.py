@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from luthier.kinds.base import Model
     from luthier.models.bases import Base
 
-PROBES = 16  # texts on which the two are compared
-
 
 def write_merged(
     kind: Model,
@@ -29,7 +27,7 @@ def write_merged(
 
     Args:
         kind: how this kind of model is written and probed. trained: base with adapter; spent afterwards.
-        max_length: tokens of a text at most. texts: what both are asked; at most `PROBES` of them.
+        max_length: tokens of a text at most. texts: what both are asked.
         folder: is replaced.
 
     Returns:
@@ -37,9 +35,8 @@ def write_merged(
     """
     from luthier.models.lora import merge
 
-    asked = list(dict.fromkeys(texts))[:PROBES]
-    before = kind.probe(trained, base, tokenizer, max_length, asked)
+    before = kind.probe(trained, base, tokenizer, max_length, texts)
     shutil.rmtree(folder, ignore_errors=True)
     kind.write_merged(merge(trained), base, tokenizer, max_length, folder)
-    after = kind.probe_folder(folder, max_length, asked)
-    return {**kind.alike(before, after), "texts": len(asked)}
+    after = kind.probe_folder(folder, max_length, texts)
+    return {**kind.alike(before, after), "texts": len(texts)}

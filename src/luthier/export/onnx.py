@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-PROBES = 16
 OPSET = 18
 
 
@@ -39,7 +38,7 @@ def write_onnx(merged: Path, folder: Path, texts: Sequence[str]) -> dict[str, An
     dimensions], float32, pooled as the model pools.
 
     Args:
-        merged: the folder. folder: is replaced. texts: what both are asked; at most `PROBES` of them.
+        merged: the folder. folder: is replaced. texts: what both are asked.
 
     Returns:
         The entry of verify.json, see `models.likeness.compare_vectors`.
@@ -50,7 +49,7 @@ def write_onnx(merged: Path, folder: Path, texts: Sequence[str]) -> dict[str, An
     check_installed()
     from sentence_transformers import SentenceTransformer
 
-    asked = list(dict.fromkeys(texts))[:PROBES]
+    asked = list(texts)
     model = SentenceTransformer(str(merged), device="cpu", local_files_only=True).eval()
     before = model.encode(asked, convert_to_numpy=True, show_progress_bar=False)
     shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from luthier.models.engines import Sampling
 from luthier.run.journal import Journal
 from luthier.run.progress import Progress, Silent
 from luthier.serve.load import Message, RunModel, too_long
-from luthier.serve.tables import FORMATS, Table, read_table, write_table
+from luthier.serve.tables import FORMATS, Table, free, read_table, write_table
 
 if TYPE_CHECKING:
     from luthier.models.engines import TransformersAnswerer
@@ -223,11 +223,7 @@ def _output(source: Path, output: Path | None, overwrite: bool) -> Path:
             str(output),
             f"Use one of {', '.join(FORMATS)}.",
         )
-    if output.resolve() == source.resolve():
-        raise UserError("The output would replace the input.", str(output), "Choose another file with --to.")
-    if output.exists() and not overwrite:
-        raise UserError("There are answers already.", str(output), "Choose another file with --to, or use --force.")
-    return output
+    return free(source, output, overwrite)
 
 
 def _model_identity(model: RunModel) -> Any:

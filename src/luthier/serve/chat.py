@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from luthier.errors import UserError, did_you_mean
 from luthier.models.engines import Sampling, TextStream
 from luthier.run.atomic import write_json, write_text
+from luthier.serve import commands
 from luthier.serve.load import Message, RunModel, too_long
 
 HELP = """\
@@ -94,28 +95,13 @@ class Chat:
         """Which of the two models answers."""
         return "base" if self.base else "tuned"
 
-    @staticmethod
-    def is_prompt(line: str) -> bool:
-        """Tell a prompt from a command and from an empty line."""
-        line = line.strip()
-        return bool(line) and (not line.startswith("/") or line.startswith("//"))
-
     def take(self, line: str) -> bool:
         """Take one line, a prompt or a command. Returns False when the user leaves.
 
         Raises:
             UserError: the line asks for something that cannot be; the conversation is as it was before.
         """
-        line = line.strip()
-        if not line:
-            return True
-        if self.is_prompt(line):
-            self.reply(line[1:] if line.startswith("//") else line)
-            return True
-        word, _, rest = line[1:].partition(" ")
-        if word in ("quit", "exit"):
-            return False
-        commands: dict[str, Callable[[str], None]] = {
+        handlers: dict[str, Callable[[str], None]] = {
             "base": self._base,
             "tuned": self._tuned,
             "model": self._model,
@@ -125,10 +111,7 @@ class Chat:
             "save": self._save,
             "help": lambda _: self.tell(HELP),
         }
-        if word not in commands:
-            raise UserError(f"No command /{word}.", "", did_you_mean(word, [*commands, "quit"], "/help lists them."))
-        commands[word](rest.strip())
-        return True
+        return commands.take(line, self.reply, handlers)
 
     def reply(self, text: str) -> str:
         """Answer `text` piece by piece and keep both in the conversation. Ctrl-C ends the answer where it stands.
@@ -260,12 +243,12 @@ def talk(chat: Chat, out: TextIO) -> None:
             chat.tell("")
             return
         try:
-            if chat.is_prompt(line):
+            if commands.is_prompt(line):
                 out.write(f"{chat.who}> ")
                 out.flush()
             if not chat.take(line):
                 return
-            if chat.is_prompt(line):
+            if commands.is_prompt(line):
                 out.write("\n")
         except UserError as error:
             chat.tell(str(error))
@@ -287,7 +270,7 @@ def read_through(chat: Chat, lines: TextIO, out: TextIO) -> list[UserError]:
         except UserError as error:
             chat.tell(str(error))
             errors.append(error)
-        if chat.is_prompt(line):
+        if commands.is_prompt(line):
             out.write("\n")
             out.flush()
     return errors

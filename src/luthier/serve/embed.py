@@ -14,7 +14,7 @@ import numpy as np
 from luthier.errors import UserError
 from luthier.run.atomic import replacing, write_jsonl
 from luthier.run.progress import Progress, Silent
-from luthier.serve.tables import Table, read_table
+from luthier.serve.tables import Table, free, read_table
 from luthier.serve.vectors import RunVectors, column_of
 
 if TYPE_CHECKING:
@@ -180,8 +180,4 @@ def _output(source: Path, output: Path | None, overwrite: bool) -> Path:
             str(output),
             f"Use one of {', '.join(FORMATS)}.",
         )
-    if output.resolve() == source.resolve():
-        raise UserError("The output would replace the input.", str(output), "Choose another file with --to.")
-    if output.exists() and not overwrite:
-        raise UserError("There is such a file already.", str(output), "Choose another file with --to, or use --force.")
-    return output
+    return free(source, output, overwrite)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from luthier.errors import UserError, did_you_mean
+from luthier.errors import UserError
 from luthier.run.atomic import write_json
+from luthier.serve import commands
 from luthier.serve.vectors import Corpus, Hit, RunVectors
 
 HELP = """\
@@ -47,28 +48,13 @@ class Search:
     least: float = -1.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    @staticmethod
-    def is_prompt(line: str) -> bool:
-        """Tell a query from a command and from an empty line."""
-        line = line.strip()
-        return bool(line) and (not line.startswith("/") or line.startswith("//"))
-
     def take(self, line: str) -> bool:
         """Take one line, a query or a command. Returns False when the user leaves.
 
         Raises:
             UserError: the line asks for something that cannot be.
         """
-        line = line.strip()
-        if not line:
-            return True
-        if self.is_prompt(line):
-            self.find(line[1:] if line.startswith("//") else line)
-            return True
-        word, _, rest = line[1:].partition(" ")
-        if word in ("quit", "exit"):
-            return False
-        commands: dict[str, Callable[[str], None]] = {
+        handlers: dict[str, Callable[[str], None]] = {
             **{name: self._switch(name) for name in WHO},
             "k": self._set_k,
             "least": self._set_least,
@@ -78,10 +64,7 @@ class Search:
             "save": self._save,
             "help": lambda _: self.tell(HELP),
         }
-        if word not in commands:
-            raise UserError(f"No command /{word}.", "", did_you_mean(word, [*commands, "quit"], "/help lists them."))
-        commands[word](rest.strip())
-        return True
+        return commands.take(line, self.find, handlers)
 
     def find(self, query: str) -> dict[str, list[Hit]]:
         """Search for a text, tell what is nearest, and keep it in the history; hits by "base" and "tuned"."""
@@ -181,7 +164,7 @@ def read_through(search: Search, lines: TextIO) -> list[UserError]:
     errors = []
     for line in lines:
         try:
-            if search.is_prompt(line):
+            if commands.is_prompt(line):
                 search.say(f"{line.strip()}\n")
             if not search.take(line):
                 break

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.data.records import Bad, storable
+from luthier.errors import UserError
 from luthier.run.atomic import replacing, write_json, write_jsonl
 from luthier.run.delimited import guarded as guarded_cell
 
@@ -122,3 +123,16 @@ def _write_parquet(
 
 def _storable(line: dict[str, Any]) -> dict[str, Any]:
     return {str(name): storable(value) for name, value in line.items()}
+
+
+def free(source: Path, output: Path, overwrite: bool) -> Path:
+    """Return the output, which may be written.
+
+    Raises:
+        UserError: it is the source, or it is there already and `overwrite` is not asked for.
+    """
+    if output.resolve() == source.resolve():
+        raise UserError("The output would replace the input.", str(output), "Choose another file with --to.")
+    if output.exists() and not overwrite:
+        raise UserError("There is such a file already.", str(output), "Choose another file with --to, or use --force.")
+    return output

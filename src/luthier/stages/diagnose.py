@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.data.rows import read_rows
 from luthier.errors import UserError
 from luthier.run.atomic import read_json, read_jsonl, write_json, write_jsonl
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
-    from luthier.data.rows import Row
     from luthier.diagnose.base import Given
     from luthier.recipe.schema import Recipe
 
@@ -59,8 +59,8 @@ def _given(recipe: Recipe, folder: RunFolder) -> Given:
     return Given(
         answers={who: list(read_jsonl(folder.answers(who))) for who in (baseline, "tuned")},
         scores=list(read_jsonl(folder.scores)),
-        train=_rows(folder, "train"),
-        validation=_rows(folder, "validation"),
+        train=read_rows(folder.rows("train")),
+        validation=read_rows(folder.rows("validation")),
         report=read_json(folder.data_report) if folder.data_report.is_file() else {},
         metrics=read_json(folder.metrics_report) if folder.metrics_report.is_file() else {},
         settings={
@@ -71,9 +71,3 @@ def _given(recipe: Recipe, folder: RunFolder) -> Given:
         phrases=tuple(read_terms(Path(recipe.diagnose.phrases))) if recipe.diagnose.phrases else (),
         seed=recipe.seed,
     )
-
-
-def _rows(folder: RunFolder, split: str) -> list[Row]:
-    from luthier.data.rows import from_json
-
-    return [from_json(line) for line in read_jsonl(folder.rows(split))]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from luthier.data.rows import SPLITS, Row, read_rows, whole_text
 from luthier.errors import UserError
-from luthier.run.atomic import read_jsonl, write_json, write_jsonl
+from luthier.run.atomic import write_json, write_jsonl
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from luthier.data.rows import Row
     from luthier.evaluate.evidence import Asked
     from luthier.kinds.base import Kind
     from luthier.recipe.schema import Recipe
@@ -80,8 +80,8 @@ def _asked(recipe: Recipe, folder: RunFolder, kind: Kind) -> tuple[Asked, list[s
         dtype=recipe.model.dtype,
         method=recipe.adapter.method,
         adapters={"tuned": folder.adapter} | _further(recipe, folder),
-        test=_rows(folder, "test"),
-        train=_rows(folder, "train"),
+        test=read_rows(folder.rows("test")),
+        train=read_rows(folder.rows("train")),
         metrics=metrics,
         primary=primary,
         baseline=recipe.evaluation.baseline,
@@ -107,15 +107,15 @@ def _earlier(folder: RunFolder) -> tuple[str, list[Row]]:
 
     Left out are rows whose text is in any split of this run: they would say nothing of what was forgotten.
     """
-    from luthier.data.rows import SPLITS, whole_text
     from luthier.run.folder import list_runs
 
-    own = {whole_text(row) for split in SPLITS for row in _rows(folder, split)}
-    for run in list_runs(folder.path.parent.parent, folder.path.parent.name):
-        if run.id < folder.id and run.comparison.is_file():
-            rows = [row for row in _rows(run, "test") if whole_text(row) not in own]
-            if len(rows) >= FEWEST_EARLIER:
-                return run.id, rows
+    runs = list_runs(folder.path.parent.parent, folder.path.parent.name)
+    before = [run for run in runs if run.id < folder.id and run.comparison.is_file()]
+    own = {whole_text(row) for split in SPLITS for row in read_rows(folder.rows(split))} if before else set()
+    for run in before:
+        rows = [row for row in read_rows(run.rows("test")) if whole_text(row) not in own]
+        if len(rows) >= FEWEST_EARLIER:
+            return run.id, rows
     return "", []
 
 
@@ -134,12 +134,6 @@ def _judge(
     write_jsonl(folder.judgements, judged.lines)
     write_json(folder.judge, judged.summary)
     progress.say(f"  judge: {judged.summary['sentence']} ({teacher.told})")
-
-
-def _rows(folder: RunFolder, split: str) -> list[Row]:
-    from luthier.data.rows import from_json
-
-    return [from_json(line) for line in read_jsonl(folder.rows(split))]
 
 
 def _identity(recipe: Recipe, folder: RunFolder) -> list[Any]:

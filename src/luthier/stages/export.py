@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.data.rows import question, read_rows
 from luthier.errors import GateError
-from luthier.run.atomic import read_json, read_jsonl, write_json, write_text
+from luthier.run.atomic import read_json, write_json, write_text
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
     from luthier.recipe.schema import Recipe
+
+PROBES = 16  # texts on which the two are compared
 
 
 def inputs(recipe: Recipe) -> list[Path]:
@@ -50,7 +53,6 @@ def export(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, A
 
 
 def _merged(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, Any]:
-    from luthier.data.rows import from_json, question
     from luthier.engine.threads import use_cores
     from luthier.export.merged import write_merged
     from luthier.export.onnx import write_onnx
@@ -64,8 +66,7 @@ def _merged(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, 
         progress.say("  not merged: the base is in 4 bit; merge the adapter into the base in full precision")
         return {}
     tokenizer, _ = kind.model.load_tokenizer(base)
-    rows = [from_json(line) for split in ("test", "train") for line in read_jsonl(folder.rows(split))]
-    texts = [text for row in rows if (text := question(row).strip())] or ["Hello"]
+    texts = _probes(folder)
     pair = Pair(lambda: kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), folder.adapter)
     with pair.tuned() as trained:
         length = recipe.data.max_length
@@ -75,3 +76,12 @@ def _merged(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, 
         verified["onnx"] = write_onnx(folder.merged, folder.onnx, texts)
         progress.say(f"  {folder.onnx}")
     return verified
+
+
+def _probes(folder: RunFolder) -> list[str]:
+    """Return different texts on which a model and what was exported of it are compared: of the test rows, if any."""
+    for split in ("test", "train"):
+        asked = dict.fromkeys(question(row).strip() for row in read_rows(folder.rows(split)))
+        if texts := [text for text in asked if text][:PROBES]:
+            return texts
+    return ["Hello"]

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.data.rows import Row, answer, from_json, whole_text
+from luthier.data.rows import Row, answer, read_rows, whole_text
 from luthier.errors import UserError
-from luthier.run.atomic import read_jsonl, write_json
+from luthier.run.atomic import write_json
 from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
@@ -60,8 +60,8 @@ def inputs(recipe: Recipe) -> list[Path]:
 
 def plan(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     """Plan the training on 1-data/ and write 2-plan/plan.json, see `make_plan`."""
-    sides = [[from_json(line) for line in read_jsonl(folder.rows(split))] for split in ("train", "validation")]
-    told = make_plan(recipe, sides[0], sides[1], say=progress.say)
+    train, validation = read_rows(folder.rows("train")), read_rows(folder.rows("validation"))
+    told = make_plan(recipe, train, validation, say=progress.say)
     write_json(folder.plan_report, told)
     trained, memory = told["parameters"], told["memory_gib"]["total"]
     progress.say(

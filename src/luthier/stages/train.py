@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.data.rows import Row, read_rows
 from luthier.errors import GateError, UserError
 from luthier.run import ranks
-from luthier.run.atomic import read_jsonl, write_json, write_jsonl
+from luthier.run.atomic import write_json, write_jsonl
 from luthier.run.folder import RunFolder, TrainingFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from luthier.data.rows import Row
     from luthier.engine.curriculum import Pacing
     from luthier.engine.plateau import Plateau
     from luthier.engine.threads import Threads
@@ -339,18 +339,12 @@ def _adapted(model: Any, adapter: Adapter, seed: int) -> Any:
     return lora.attach(model, adapter.method, adapter.r, adapter.alpha, adapter.dropout, adapter.targets, seed)
 
 
-def _rows(folder: RunFolder, split: str) -> list[Row]:
-    from luthier.data.rows import from_json
-
-    return [from_json(line) for line in read_jsonl(folder.rows(split))]
-
-
 def _sides(folder: RunFolder, kind: Kind, tokenizer: Any, max_length: int) -> Sides:
     """Read and encode both sides, and prove what is trained."""
     from luthier.kinds.remembered import remembered
 
     reader = remembered(kind)
-    (rows, told), held_out = reader.trained_on(_rows(folder, "train")), _rows(folder, "validation")
+    (rows, told), held_out = reader.trained_on(read_rows(folder.rows("train"))), read_rows(folder.rows("validation"))
     encoded = reader.encode(rows, tokenizer, max_length)
     validation = reader.encode(held_out, tokenizer, max_length) if held_out else None
     reader.prove_mask(rows, encoded, tokenizer)
