@@ -20,7 +20,17 @@ LAUNCHERS = {
         *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no"),
     ],
+    "accelerate, divided": ["accelerate.commands.launch", "--config_file", "fsdp.yaml"],
 }
+DIVIDED = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: true, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP}
+machine_rank: 0
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+"""
 
 
 def launched(name: str, folder: Path, *words: str | Path) -> Told:
@@ -36,16 +46,21 @@ def losses(run: Path) -> list[float]:
     return [line.get("loss", line.get("validation_loss")) for line in lines]
 
 
-def test_two_processes_make_the_run_that_one_makes(recipe: Path, own_folder: Path) -> None:
+@pytest.mark.parametrize("launcher", ["accelerate", "accelerate, divided"])
+def test_two_processes_make_the_run_that_one_makes(launcher: str, recipe: Path, own_folder: Path) -> None:
     """By accelerate, which starts torch's launcher; `tests/engine/test_together.py` has torch's own."""
     alone = api.run(api.load_recipe(recipe), runs=own_folder / "alone", until="train").path
-    told = launched("accelerate", own_folder, "train", recipe, "--runs", own_folder / "both")
+    (own_folder / "fsdp.yaml").write_text(DIVIDED)
+    told = launched(launcher, own_folder, "train", recipe, "--runs", own_folder / "both")
     assert told.status == 0, told.err
     assert told.out.count("run: ") == 1
     assert told.err.count("train: ") == 1
     [both] = (own_folder / "both" / "small").iterdir()
     assert losses(both) == pytest.approx(losses(alone), abs=2e-5)
-    assert json.loads((both / "4-train" / "train.json").read_text())["world_size"] == 2
+    report = json.loads((both / "4-train" / "train.json").read_text())
+    assert report["world_size"] == 2
+    assert report["adapter_proof"]["holds"]
+    assert report["path"].get("divided", {}).get("processes") == (2 if launcher.endswith("divided") else None)
     stages = {stage["name"]: stage["status"] for stage in json.loads((both / "run.json").read_text())["stages"]}
     assert stages["train"] == "complete"
     assert not list(both.rglob(".writing-*"))

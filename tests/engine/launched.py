@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from luthier.engine.guards import GuardSettings
+from luthier.engine.sharding import divide
 from luthier.engine.trainer import FitSettings, Material, fit
 from luthier.run import ranks
 from tests.engine.little import Example, collate, examples, loss_sum, model_at, weights
@@ -102,12 +104,12 @@ def case(name: str, base: Path, folder: Path) -> dict[str, Any]:
         loss = stopping(loss_sum, 3) if name == "stopped" else loss_sum
         changes = {"token_budget": 10**4, "overhead_tokens": 10**6}
     model = model_at(base)
+    material = Material(train, held, collate, loss, **more)
+    division = divide(model, replace(material, loss_sum=loss_sum), "cpu") if ranks.divides() else None
     stopped = None
     made: Any = None
     try:
-        made = fit(
-            model, Material(train, held, collate, loss, **more), FitSettings(**(SETTINGS | changes)), folder, seed=7
-        )
+        made = fit(model, material, FitSettings(**(SETTINGS | changes)), folder, seed=7)
     except SystemExit as ended:
         stopped = ended.code
     every = ranks.gather([float(value.double().sum()) for value in weights(model).values()])
@@ -125,6 +127,7 @@ def case(name: str, base: Path, folder: Path) -> dict[str, Any]:
         "oom": made and [one["step"] for one in made.oom],
         "notes": made and made.notes,
         "world_size": made and made.world_size,
+        "division": division,
         "rows": [
             json.loads(line)["rows"] for line in (folder / "guards.jsonl").read_text().splitlines()
         ] if (folder / "guards.jsonl").exists() else [],

@@ -1,8 +1,9 @@
-"""Two processes train what one does: the same curve within rounding, alike decisions, one writer."""
+"""Two processes train what one does, each with the whole base or a part of it: the same curve, alike decisions."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +17,16 @@ from tests.tiny import make
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = ("plain", "one row a step", "one validation row", "nan", "memory", "whole step", "resumed", "stopped")
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 Told = dict[str, dict[str, Any]]
 
 
-def two(base: Path, folder: Path, *names: str) -> Told:
+def two(base: Path, folder: Path, *names: str, **environment: str) -> Told:
     out = folder / "2.json"
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.engine.launched"]
     command = [sys.executable, *launcher, base, folder / "2", out, *names]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    heard = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=heard, check=False)
     assert done.returncode == 0, done.stderr
     told: Told = json.loads(out.read_text())
     return told
@@ -49,6 +52,13 @@ def outcomes(base: Path, folder: Path) -> tuple[Told, Told]:
     return one(base, folder, *CASES), two(base, folder, *CASES)
 
 
+@pytest.fixture(scope="module")
+def divided(base: Path, folder: Path) -> Told:
+    """Return what two processes made that each held a part of the base."""
+    (folder / "divided").mkdir()
+    return two(base, folder / "divided", *(name for name in CASES if name != "memory"), **FSDP)
+
+
 @pytest.mark.parametrize("name", [case for case in CASES if case != "stopped"])
 def test_two_processes_learn_what_one_does(name: str, outcomes: tuple[Told, Told]) -> None:
     alone, both = (told[name] for told in outcomes)
@@ -57,6 +67,37 @@ def test_two_processes_learn_what_one_does(name: str, outcomes: tuple[Told, Told
         assert both[key] == pytest.approx(alone[key], abs=2e-5), key
     assert (alone["world_size"], both["world_size"]) == (1, 2)
     assert alone["steps"] == both["steps"] == 6
+
+
+@pytest.mark.parametrize("name", [case for case in CASES if case not in ("memory", "stopped")])
+def test_a_divided_base_learns_the_same(name: str, outcomes: tuple[Told, Told], divided: Told) -> None:
+    alone, both = outcomes[0][name], divided[name]
+    for key in ("losses", "norms", "validation", "weights"):
+        assert both[key] == pytest.approx(alone[key], abs=2e-5), key
+    assert len(both["losses"]) >= 5
+    assert both["division"] == {"processes": 2, "layers": 2, "share": pytest.approx(0.5, abs=0.02)}
+    assert (both["guards"], both["rows"]) == (outcomes[1][name]["guards"], outcomes[1][name]["rows"])
+
+
+def test_a_divided_base_stops_and_goes_on_like_any(
+    base: Path, folder: Path, outcomes: tuple[Told, Told], divided: Told
+) -> None:
+    """What was begun with a divided base is ended by two processes with a whole one."""
+    assert (divided["stopped"]["stopped"], len(divided["stopped"]["losses"])) == (143, 3)
+    (folder / "on" / "2").mkdir(parents=True)
+    (folder / "divided" / "2" / "stopped").rename(folder / "on" / "2" / "resumed")
+    told = two(base, folder / "on", "resumed")["resumed"]
+    assert told["losses"] == pytest.approx(outcomes[0]["resumed"]["losses"], abs=2e-5)
+    assert told["notes"] == []
+
+
+def test_memory_that_runs_out_in_a_divided_base_ends_all(base: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.engine.launched"]
+    words = [*command, base, tmp_path / "2", tmp_path / "2.json", "memory"]
+    heard = {**os.environ, **FSDP}
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=120)
+    assert done.returncode != 0
+    assert "Memory ran out at step 2, while the base is divided" in done.stderr
 
 
 def test_the_cases_are_different(outcomes: tuple[Told, Told]) -> None:
@@ -103,13 +144,31 @@ def test_alone_there_is_nothing_to_agree_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert ranks.share("x") == "x"
 
 
-@pytest.mark.parametrize(("name", "what"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")])
-def test_a_divided_model_is_refused(name: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "FSDP 1"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "Offloading"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+    ],
+)
+def test_a_division_that_is_not_done_is_refused(
+    asked: dict[str, str], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from luthier.errors import UserError
 
-    monkeypatch.setenv(name, "true")
-    with pytest.raises(UserError, match=f"{what} divides one model"):
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"{what} is asked for"):
         ranks.join()
+
+
+def test_one_process_divides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**FSDP, "LUTHIER_DIVIDES": ""}.items():
+        monkeypatch.setenv(name, value)
+    ranks.join()
+    assert not ranks.divides()
+    assert os.environ["ACCELERATE_USE_FSDP"] == "false"
 
 
 def test_an_incomplete_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

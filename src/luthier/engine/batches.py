@@ -52,8 +52,9 @@ def measure_language(example: LanguageExample) -> Measured:
 class StepBatch(TypedDict):
     """All that one optimizer step needs.
 
-    Keys: `step` from 1 · `micro_batches` tensors, longest first · `ids` the row ids of each micro-batch ·
-    `tokens` real tokens, padding not counted · `weight` what the summed loss is divided by.
+    Keys: `step` from 1 · `micro_batches` tensors, longest first · `ids` the row ids of each micro-batch that counts
+    (further ones keep pace with other processes) · `tokens` real tokens, padding not counted · `weight` what the
+    summed loss is divided by.
     """
 
     step: int
@@ -164,6 +165,7 @@ class Steps:
         collate: turns examples into tensors. micro: how a step is cut, see `cut`.
         vary: (example, epoch from 0) to the example as it is learned in that epoch; None: always the same.
         share: (rank, size): of several processes each has every size-th row of a step, by length.
+        even: give all processes equally many micro-batches; where one lacks some they are the step's shortest row.
 
     Attributes:
         micro: as given, or smaller once memory ran out.
@@ -178,11 +180,12 @@ class Steps:
         micro: Micro,
         vary: Vary | None = None,
         share: tuple[int, int] = (0, 1),
+        even: bool = False,
     ) -> None:
         self._examples, self._measured, self._collate = examples, measured, collate
         self._order = Order(*order)
         self.micro, self._vary = micro, vary
-        self._rank, self._size = share
+        self._share, self._even = share, even
 
     def __len__(self) -> int:
         return self._order.total
@@ -190,9 +193,10 @@ class Steps:
     def __getitem__(self, index: int) -> StepBatch:
         chosen = self._chosen(index)
         parts = self._parts(chosen, self.micro)
+        more = fillers(chosen, self._measured, self.micro, self._share) if self._even else []
         return {
             "step": index + 1,
-            "micro_batches": [self._collate([self._example(row, index) for row in part]) for part in parts],
+            "micro_batches": [self._collate([self._example(row, index) for row in part]) for part in [*parts, *more]],
             "ids": [[self._examples[row].id for row in part] for part in parts],
             "tokens": sum(self._measured[row].tokens for row in chosen),
             "weight": sum(self._measured[row].weight for row in chosen),
@@ -207,14 +211,29 @@ class Steps:
         return rows_of_step(index + 1, len(self._examples), batch_size, seed, epoch)
 
     def _parts(self, chosen: list[int], micro: Micro) -> list[list[int]]:
-        mine = sorted(chosen, key=lambda row: (-self._measured[row].tokens, row))[self._rank :: self._size]
-        return micro_batches(mine, self._measured, *micro)
+        return micro_batches(share_of(chosen, self._measured, self._share), self._measured, *micro)
 
     def _example(self, row: int, index: int) -> Any:
         example = self._examples[row]
         if self._vary is None:
             return example
         return self._vary(example, index // steps_per_epoch(len(self._examples), self._order.batch_size))
+
+
+def share_of(chosen: Sequence[int], measured: Sequence[Measured], share: tuple[int, int]) -> list[int]:
+    """Return the rows of `chosen` that one of several processes has: every size-th by length, longest first."""
+    rank, size = share
+    return sorted(chosen, key=lambda row: (-measured[row].tokens, row))[rank::size]
+
+
+def fillers(
+    chosen: Sequence[int], measured: Sequence[Measured], micro: Micro, share: tuple[int, int]
+) -> list[list[int]]:
+    """Return the micro-batches that a process lacks to have as many as any other: each the shortest row."""
+    rank, size = share
+    counts = [len(micro_batches(share_of(chosen, measured, (one, size)), measured, *micro)) for one in range(size)]
+    shortest = min(chosen, key=lambda row: measured[row].tokens)
+    return [[shortest]] * (max(counts) - counts[rank])
 
 
 def micro_batches(

@@ -13,6 +13,7 @@ import torch
 from luthier.engine import guards
 from luthier.engine.course import Course
 from luthier.engine.guards import Event, GuardSettings, Seen
+from luthier.engine.sharding import whole
 from luthier.run import ranks
 from luthier.run.atomic import write_jsonl
 
@@ -110,7 +111,7 @@ class Guarding:
     def _broken(self, frozen: bool) -> str:
         """Return the name of a frozen, or trained, weight that holds numbers that are not finite; "" for none."""
         for name, weight in self._model.named_parameters():
-            if weight.requires_grad is not frozen and weight.is_floating_point() and not weight.isfinite().all():
+            if weight.requires_grad is not frozen and weight.is_floating_point() and not whole(weight).isfinite().all():
                 return str(name)
         return ""
 

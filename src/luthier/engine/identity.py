@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from luthier.engine.sharding import whole
+
 SAMPLED = 16  # values of each tensor that enter: enough to tell two models apart, without reading gigabytes
 
 
@@ -27,5 +29,6 @@ def fingerprint_of(
             digest.update(orjson.dumps(example, option=orjson.OPT_SERIALIZE_NUMPY))
     for name, parameter in model.named_parameters():
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {parameter.requires_grad}".encode())
-        digest.update(parameter.detach().flatten()[:SAMPLED].float().cpu().numpy().tobytes())
+        sample = whole(parameter.detach()).flatten()[:SAMPLED].clone()  # numpy pins the memory of what it looks at
+        digest.update(sample.float().cpu().numpy().tobytes())
     return digest.hexdigest()

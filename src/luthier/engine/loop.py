@@ -21,8 +21,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from luthier.engine import checkpoints, memory, together
-from luthier.engine.batches import Collate, Measured, Order, Steps, Tensors, Vary, measure_language, micro_batches
+from luthier.engine import checkpoints, memory, sharding, together
+from luthier.engine.batches import (
+    Collate,
+    Measured,
+    Order,
+    Steps,
+    Tensors,
+    Vary,
+    fillers,
+    measure_language,
+    micro_batches,
+    share_of,
+)
 from luthier.engine.course import Course, MetricsLog
 from luthier.engine.curriculum import Curriculum
 from luthier.engine.guarding import Guarding
@@ -118,6 +129,7 @@ class StepTrainer(Trainer):
             self.remove_callback(callback)
         budget, *rest = plan.settings.micro(self.args.device.type, plan.material.padded)
         self._micro: Any = (course.budget or budget, *rest)
+        self._divided = sharding.is_divided(model)
         self._guarding = Guarding(model, course, plan.folder, plan.settings.guards, plan.material.chance)
         self._held_out: list[Any] | None = None
         self._losses: list[torch.Tensor] = []
@@ -129,7 +141,9 @@ class StepTrainer(Trainer):
         plan, material = self.plan, self.plan.material
         measured = [material.measure(example) for example in material.train]
         share = (0, 1) if material.whole_step else (ranks.rank(), ranks.size())
-        self._steps = Steps(material.train, measured, plan.order, material.collate, self._micro, material.vary, share)
+        self._steps = Steps(
+            material.train, measured, plan.order, material.collate, self._micro, material.vary, share, self._divided
+        )
         steps: Any = self._steps
         return DataLoader(steps, batch_size=1, shuffle=False, collate_fn=_only)
 
@@ -169,10 +183,16 @@ class StepTrainer(Trainer):
         try:
             self._losses = self._backward(model, [self._on_device(part) for part in self._inputs["micro_batches"]])
         except Exception as error:
-            if not memory.ran_out(error):
-                raise
-            enough = False
+            enough = self._ran_out(error)
         return together.agree(enough, self.stop)
+
+    def _ran_out(self, error: Exception) -> bool:
+        """Return False where memory ran out and the step can be done again; raise otherwise."""
+        if not memory.ran_out(error):
+            raise error
+        if self._divided:  # the other processes wait in the middle of a layer
+            raise memory.no_way_back(self._inputs["step"]) from error
+        return False
 
     def _lessen(self, sizes: Callable[[int], list[int]]) -> None:
         """Halve the token budget until it cuts otherwise, alike on all processes, and note it."""
@@ -193,13 +213,13 @@ class StepTrainer(Trainer):
             with self.accelerator.autocast():  # every process has the whole step: over all of them it is their mean
                 return [material.whole_step(model, parts, weight * ranks.size(), self.accelerator.backward).float()]
         losses = []
-        for tensors in parts:
+        for place, tensors in enumerate(parts):
             with self.accelerator.autocast():
                 loss_sum, _ = material.loss_sum(model, tensors)
-            loss = loss_sum / weight
+            loss = loss_sum / weight if place < len(self._inputs["ids"]) else loss_sum * 0
             self.accelerator.backward(loss)
             losses.append(loss.detach().float())
-        return losses
+        return losses[: len(self._inputs["ids"])]
 
     def _moved(self) -> list[torch.Tensor]:
         optimizer: Any = self.optimizer
@@ -288,20 +308,22 @@ class StepTrainer(Trainer):
         material, rows = self.plan.material, self.plan.material.validation
         if self._held_out is None:
             parts = self._held_out_parts(self._micro[0])
+            self._counted = len(parts)
+            parts += self._held_out_fillers()
             self._held_out = [material.collate([rows[row] for row in part]) for part in parts]
         model: Any = self.model
         model.eval()
         sums, weight, enough = [torch.zeros((), device=self.args.device)], 0.0, True
         try:
             with torch.no_grad(), self.accelerator.autocast():
-                for tensors in self._held_out:
+                for place, tensors in enumerate(self._held_out):
                     loss_sum, count = material.loss_sum(model, self._on_device(tensors))
-                    sums.append(loss_sum.float())
-                    weight += float(count)
+                    if place < self._counted:
+                        sums.append(loss_sum.float())
+                        weight += float(count)
         except Exception as error:
-            if not memory.ran_out(error):
-                raise
-            enough = False
+            enough = self._ran_out(error)
+        sharding.let_go(model)
         if not together.agree(enough, self.stop):
             self._lessen(lambda budget: [len(part) for part in self._held_out_parts(budget)])
             return self._validation_loss()
@@ -311,10 +333,16 @@ class StepTrainer(Trainer):
 
     def _held_out_parts(self, budget: int) -> list[list[int]]:
         """Return the validation rows of this process, cut into micro-batches."""
-        material = self.plan.material
-        measured = [material.measure(example) for example in material.validation]
-        mine = range(ranks.rank(), len(measured), ranks.size())
+        measured = [self.plan.material.measure(example) for example in self.plan.material.validation]
+        mine = share_of(range(len(measured)), measured, (ranks.rank(), ranks.size()))
         return micro_batches(mine, measured, budget, *self._micro[1:])
+
+    def _held_out_fillers(self) -> list[list[int]]:
+        """Return what this process reads besides, so that all walk through a divided model equally often."""
+        if not self._divided:
+            return []
+        measured = [self.plan.material.measure(example) for example in self.plan.material.validation]
+        return fillers(range(len(measured)), measured, self._micro, (ranks.rank(), ranks.size()))
 
 
 def _arguments(plan: Plan) -> TrainingArguments:

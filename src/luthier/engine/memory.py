@@ -49,3 +49,12 @@ def no_way_out(step: int) -> StageError:
         "Lower data.max_length or adapter.r, choose a smaller model.base, or adapter.method qlora on a GPU; "
         "`luthier plan` says what fits.",
     )
+
+
+def no_way_back(step: int) -> StageError:
+    """Return the error for when memory runs out in a divided model: the step cannot be done again by one process."""
+    return StageError(
+        f"Memory ran out at step {step}, while the base is divided among the processes.",
+        f"step {step}",
+        "Launch more processes, or lower data.max_length. What is saved stays: run again to go on from there.",
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # The others wait while rank 0 prepares data. A rank that dies does not make the rest wait: the launcher ends them.
 PATIENCE = timedelta(days=7)
-SHARDED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+FSDP, DIVIDES = "ACCELERATE_USE_FSDP", "LUTHIER_DIVIDES"
 BUCKET = 2**23  # values that are added up in one message, 32 MiB of float32
 
 
@@ -40,21 +40,24 @@ def leads() -> bool:
     return rank() == 0
 
 
+def divides() -> bool:
+    """Tell whether the processes divide the frozen base among them (FSDP2), once they have met."""
+    return size() > 1 and _says(DIVIDES)
+
+
+def lets_go() -> bool:
+    """Tell whether a divided layer lets its gathered weights go after the forward pass: accelerate's setting."""
+    return os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "").lower() not in ("0", "false")
+
+
 def join() -> None:
     """Meet the other processes; does nothing for one process, or when they have met.
 
     Raises:
-        UserError: the environment names several processes, and not which one this is, or it asks for a model that is
-            divided among them.
+        UserError: the environment names several processes, and not which one this is, or it asks to divide the model
+            among them in a way that is not done.
     """
-    for name, what in SHARDED.items():
-        if os.environ.get(name, "").lower() in ("1", "true"):
-            raise UserError(
-                f"{what} divides one model among the processes, which Luthier does not do.",
-                f"{name} in the environment",
-                "Launch with --multi_gpu, where every process holds the model; for one too large for its GPU set "
-                "adapter.method qlora.",
-            )
+    _heed_division()
     if size() == 1:
         return
     import torch
@@ -69,7 +72,7 @@ def join() -> None:
             "the environment",
             "Start with torchrun or accelerate launch, or unset WORLD_SIZE.",
         )
-    cuda = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true")
+    cuda = torch.cuda.is_available() and not _says("ACCELERATE_USE_CPU")
     if cuda:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
@@ -162,6 +165,31 @@ def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
         buckets[-1].append(tensor)
         filled += tensor.numel()
     return buckets
+
+
+def _heed_division() -> None:
+    """Note that the base is to be divided, and hide it from transformers and accelerate, which have their own way.
+
+    They would load the weights on rank 0 alone, and divide what is trained, too.
+    """
+    wrong = [
+        (_says("ACCELERATE_USE_DEEPSPEED"), "DeepSpeed", "ACCELERATE_USE_DEEPSPEED", "Use FSDP with fsdp_version 2"),
+        (_says(FSDP) and os.environ.get("FSDP_VERSION") != "2", "FSDP 1", "FSDP_VERSION", "Set fsdp_version to 2"),
+        (_says(FSDP) and _says("FSDP_OFFLOAD_PARAMS"), "Offloading", "FSDP_OFFLOAD_PARAMS", "Set it to false"),
+    ]
+    for asked, what, name, remedy in wrong:
+        if asked:
+            raise UserError(
+                f"{what} is asked for, which Luthier does not do.",
+                f"{name} in the environment",
+                f"{remedy}, or launch with --multi_gpu, where every process holds the whole model.",
+            )
+    if _says(FSDP):
+        os.environ |= {DIVIDES: "true", FSDP: "false"}
+
+
+def _says(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true")
 
 
 def _number(name: str, default: int) -> int:

@@ -109,6 +109,12 @@ def _lesson(recipe: Recipe, folder: RunFolder) -> Lesson:
     from luthier.models.load import check_dtype, pick_dtype
 
     check_dtype(recipe.model.dtype)
+    if ranks.divides() and recipe.adapter.method in ("full", "qlora"):
+        raise UserError(
+            f"FSDP divides a frozen base of 16 or 32 bits, and adapter.method is {recipe.adapter.method}.",
+            "adapter.method",
+            "Use lora, rslora or dora, or launch with --multi_gpu, where every process holds the whole model.",
+        )
     threads = look_at_cores()
     kind, base = kind_named(recipe.kind), resolve(recipe.model.base)
     dtype = pick_dtype(recipe.model.dtype, recipe.adapter.method)
@@ -139,7 +145,8 @@ def _train_once(
     model = _adapted(kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), recipe.adapter, seed)
     probe = encoded.examples[0].input_ids
     before = lora.snapshot(model, probe)
-    _to_device(model)
+    if not ranks.divides():  # a divided model comes to its device a part at a time
+        _to_device(model)
     taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), seed)
     for name, lines in taught.tables.items() if ranks.leads() else ():
         write_jsonl(where.path / f"{name}.jsonl", lines)
@@ -149,10 +156,12 @@ def _train_once(
     taught = replace(taught, material=replace(taught.material, validation=held_out))
     taught = _paced(taught, recipe.training.curriculum, sides.rows, model, where.difficulties, progress)
     fitted, path = fit_on_path(model, taught, lesson.settings, where.path, progress, seed)
-    lora.keep_share(model, recipe.adapter.share)
     path["threads"] = lesson.threads.told
     if not ranks.leads():
         return {}, held_out
+    if ranks.divides():
+        model = _undivided(lesson, model, seed)
+    lora.keep_share(model, recipe.adapter.share)
     shutil.rmtree(where.adapter, ignore_errors=True)  # an earlier run may share its files
     lora.save_adapter(model, where.adapter, base.source)
     tokenizer.save_pretrained(str(where.adapter))
@@ -196,24 +205,28 @@ def fit_on_path(
     """Train on the fastest path that is the same mathematics; return how it ended, and which path that was.
 
     Args:
-        model: with its adapter, on its device. taught: of the kind. The others: see `engine.trainer.fit`.
+        model: with its adapter, on its device; where the processes divide it, whole on the CPU, and divided for good.
+        taught: of the kind. The others: see `engine.trainer.fit`.
     """
+    from luthier.engine.sharding import divide
     from luthier.engine.trainer import fit
     from luthier.models.activations import token_budget
     from luthier.models.blocks import lean_blocks
     from luthier.models.lean import lean_lora
+    from luthier.models.load import device_type
 
-    device = next(model.parameters()).device.type
+    device = device_type()
     if not settings.token_budget:
         settings = replace(settings, token_budget=token_budget(model.config, device))
     checkpointing = _checkpointing(model, taught.material, settings)
     if checkpointing.on:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     with lean_lora(model) as lora_path, lean_blocks(model, settings.compiled) as blocks:
+        division = {"divided": divide(model, taught.material, device)} if ranks.divides() else {}
         fitted = fit(model, taught.material, settings, folder, progress, seed)
     if checkpointing.on:
         model.gradient_checkpointing_disable()
-    told = {"lora": lora_path.told, "blocks": blocks.told, "activation_checkpointing": checkpointing.told}
+    told = division | {"lora": lora_path.told, "blocks": blocks.told, "activation_checkpointing": checkpointing.told}
     return fitted, {**taught.path, **told, "token_budget": settings.micro(device)[0]}
 
 
@@ -221,11 +234,12 @@ def _checkpointing(model: Any, material: Material, settings: FitSettings) -> Che
     """Decide whether activations are recomputed, from the largest micro-batch there can be."""
     from luthier.models.activations import Checkpointing, decide
     from luthier.models.estimate import AdapterShape, Parameters
+    from luthier.models.load import device_type
     from luthier.models.lora import count_parameters
 
     if material.whole_step is not None:  # it holds its memory down itself
         return Checkpointing(False)
-    device = next(model.parameters()).device.type
+    device = device_type()
     budget = settings.micro(device)[0]
     longest = sorted((material.measure(example) for example in material.train), key=lambda one: -one.tokens)
     tokens = trained = 0
@@ -236,8 +250,20 @@ def _checkpointing(model: Any, material: Material, settings: FitSettings) -> Che
     adapter = next(iter(getattr(model, "peft_config", {}).values()), None)
     targets = sorted(adapter.target_modules) if adapter else "all-linear"
     shape = AdapterShape("lora" if adapter else "full", adapter.r if adapter else 1, targets)
-    parameters = Parameters(*count_parameters(model))
+    trainable, total = count_parameters(model)
+    divided = ranks.size() if ranks.divides() else 1
+    parameters = Parameters(trainable, trainable + (total - trainable) // divided)
     return decide(model.config, shape, parameters, model.dtype, (1, tokens, trained), device)
+
+
+def _undivided(lesson: Lesson, model: Any, seed: int) -> Any:
+    """Return a whole model with what was trained on a divided one, on the CPU: this process alone can use it."""
+    recipe = lesson.recipe
+    base = lesson.kind.model.load_base(lesson.base, recipe.model.dtype, recipe.adapter.method)
+    made = _adapted(base, recipe.adapter, seed)
+    trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
+    made.load_state_dict(trained, strict=False)
+    return made
 
 
 def _to_device(model: Any) -> None:
