@@ -175,14 +175,18 @@ def _attend_one(
 ) -> Tensor:
     query, key, value = part
     length, groups = query.shape[2], query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     windowed = window is not None and length > window
-    if length <= limit or windowed:
+    fused = length > limit and not windowed
+    shared = fused and query.device.type == "cpu"  # the CPU's fused attention keeps the few heads as they are
+    if groups > 1 and not shared:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if not fused:
         scores = torch.matmul(query, key.transpose(2, 3)) * scale + _future(length, window, query.dtype, query.device)
         weights = nn.functional.dropout(torch.softmax(scores, -1), dropout, dropout > 0)
         return weights @ value
-    return nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=scale)
+    return nn.functional.scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout, is_causal=True, scale=scale, enable_gqa=groups > 1 and shared
+    )
 
 
 @cache
