@@ -6,7 +6,7 @@
 Both have the base minilm, LoRA r 16 on all linear layers, and multiple negatives over the same pairs in the same
 batches. Each contender runs in a process of its own, round by round, so that a change of the machine meets both.
 
-    luthier         what `luthier run` does: stages.train.fit_on_path; models.vectors.Embedder
+    luthier         what `luthier run` does: kinds.path.fit_on_path; models.vectors.Embedder
     stock           SentenceTransformerTrainer with MultipleNegativesRankingLoss; SentenceTransformer.encode
 
 The time of a training is from the end of its first step to the end of its last. With --titles, one family in five is
@@ -66,10 +66,10 @@ def train_luthier(found: list[tuple[str, str]], steps: int, folder: Path) -> dic
     from luthier.engine.settings import FitSettings
     from luthier.kinds import kind_named
     from luthier.kinds.base import Objective
+    from luthier.kinds.path import fit_on_path
     from luthier.models import lora
     from luthier.models.bases import resolve
     from luthier.models.load import pick_dtype
-    from luthier.stages.train import fit_on_path
 
     kind, base = kind_named("embedding"), resolve("minilm")
     tokenizer, _ = kind.model.load_tokenizer(base)

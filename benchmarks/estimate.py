@@ -51,10 +51,10 @@ def train(shape: str, batch: int, length: int, steps: int) -> dict[str, float]:
     from luthier.engine.threads import use_cores
     from luthier.kinds.base import Encoded, Objective
     from luthier.kinds.causal_lm import learn
+    from luthier.kinds.path import fit_on_path
     from luthier.models.bases import resolve
     from luthier.models.load import device_type, load_tokenizer, pick_dtype
     from luthier.models.peak import begin, peak_gib
-    from luthier.stages.train import fit_on_path
     from shapes import model
 
     use_cores()

@@ -7,7 +7,7 @@
 It needs TRL: pip install --constraint constraints.txt --editable '.[bench]'. Each contender trains in a process of its
 own, one after the other, round by round, so that a change of the machine meets all of them and peak memory is its own.
 
-    luthier          what `luthier run` does: stages.train.fit_on_path
+    luthier          what `luthier run` does: kinds.path.fit_on_path
     trl-default      SFTTrainer as it comes, 1 example x 8: bf16 autocast and gradient checkpointing (use_cpu=True
                      without a GPU, as bf16 is refused otherwise)
     trl-default-fp32 the same in float32, for machines that have no bf16 instructions
@@ -52,9 +52,9 @@ def train_luthier(shape: str, steps: int, folder: Path, count: int = 900, budget
     from luthier.engine.settings import FitSettings
     from luthier.kinds.base import Encoded, Objective
     from luthier.kinds.causal_lm import learn
+    from luthier.kinds.path import fit_on_path
     from luthier.models.bases import resolve
     from luthier.models.load import load_tokenizer, pick_dtype
-    from luthier.stages.train import fit_on_path
     from shapes import model, rows
 
     made = model(shape, dtype=pick_dtype("auto"))

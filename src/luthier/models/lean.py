@@ -2,10 +2,9 @@
 
 PEFT's forward of a LoRA layer (Hu et al. 2021) is a chain of small operations, each of which autograd keeps inputs for.
 Here the layer is one autograd function: it keeps its input once, or not at all where it can be made again, adds the
-low-rank product into the base's output in
-place, and writes the thin products in the layout in which matrix libraries are quick: with rank r the small factor
-stands first, (r, tokens), which is two to six times as fast on a CPU as (tokens, r). In half precision the small A and
-B are cast, never the large input.
+low-rank product into the base's output in place, and writes the thin products in the layout in which matrix libraries
+are quick: with rank r the small factor stands first, (r, tokens), which is two to six times as fast on a CPU as
+(tokens, r). In half precision the small A and B are cast, never the large input.
 
 The modules stay PEFT's: weights, state dict and `save_pretrained` are untouched. A layer that is not plain (DoRA,
 4-bit, merged, several adapters, autocast, anything unknown) keeps PEFT's forward.

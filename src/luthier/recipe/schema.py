@@ -208,7 +208,9 @@ class Training(Section):
     guards: Annotated[Guards | None, OffOr] = Field(
         default_factory=Guards, description="watch loss, gradients and weights, or off: stop where they are not finite"
     )
-    compile: bool = Field(False, description="let torch.compile make norms and gates: slow to start, a little quicker")
+    compile: bool = Field(
+        False, description="let torch.compile make norms and gates: slow to start, on a CPU no quicker"
+    )
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints and evaluations")
     keep_checkpoints: int = Field(1, ge=1, description="how many checkpoints stay on disk")
 
