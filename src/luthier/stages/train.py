@@ -145,8 +145,7 @@ def _train_once(
     model = _adapted(kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), recipe.adapter, seed)
     probe = encoded.examples[0].input_ids
     before = lora.snapshot(model, probe)
-    if not ranks.divides():  # a divided model comes to its device a part at a time
-        _to_device(model)
+    _to_device(model)
     taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), seed)
     for name, lines in taught.tables.items() if ranks.leads() else ():
         write_jsonl(where.path / f"{name}.jsonl", lines)
@@ -159,8 +158,7 @@ def _train_once(
     path["threads"] = lesson.threads.told
     if not ranks.leads():
         return {}, held_out
-    if ranks.divides():
-        model = _undivided(lesson, model, seed)
+    model = _undivided(lesson, model, seed) if ranks.divides() else model
     lora.keep_share(model, recipe.adapter.share)
     shutil.rmtree(where.adapter, ignore_errors=True)  # an earlier run may share its files
     lora.save_adapter(model, where.adapter, base.source)
@@ -210,13 +208,16 @@ def _undivided(lesson: Lesson, model: Any, seed: int) -> Any:
 
 
 def _to_device(model: Any) -> None:
-    """Bring the model to where it will be trained, as paths are chosen there; 4-bit weights are there already."""
+    """Bring the model to where it will be trained, as paths are chosen there; 4-bit weights are there already.
+
+    A model that the processes divide stays: it comes to its device a part at a time.
+    """
     import os
 
     from luthier.models.load import device_type
 
     device = device_type()
-    if next(model.parameters()).device.type != device:
+    if next(model.parameters()).device.type != device and not ranks.divides():
         model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device)
 
 
