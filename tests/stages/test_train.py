@@ -67,7 +67,7 @@ def test_it_leaves_a_proven_adapter_that_peft_loads(base: Path, tmp_path: Path) 
     assert {"seconds", "tokens_per_second", "best_step", "best_validation_loss", "notes"} <= set(told)
     path = told["path"]
     assert (path["batches"], path["loss"], path["lora"]) == ("flat", "frozen head", {"lean": 14, "peft": 0})
-    assert path["blocks"] == {"norms": 5, "gated": 2, "remade": 0, "compiled": False}
+    assert path["blocks"] == {"norms": 5, "gated": 2, "compiled": False}
     assert path["activation_checkpointing"]["on"] is False and path["threads"]["used"] == usable_cores()
     losses = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert losses[-2]["loss"] < losses[0]["loss"]

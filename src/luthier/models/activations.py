@@ -23,9 +23,9 @@ CONTEXT_GIB = 0.6  # on a CUDA device, of each process
 KEPT_AT_MOST = 96
 
 
-# Values (tokens x hidden size x layers) of a micro-batch on a CPU, and the fewest tokens it may have. Small ones keep
-# less; in a large model they are quicker too, as caches hold more of a layer, and in a small one starting operations
-# costs more than that wins: benchmarks/train.py --budget.
+# Values (tokens x hidden size x layers) of a micro-batch on a CPU, for each thread, and the fewest tokens it may have.
+# Small ones keep less; in a large model they are quicker too, as caches hold more of a layer, and in a small one starting
+# operations costs more than that wins, the more so with several threads: benchmarks/train.py --budget.
 VALUES, FEWEST = 2**20, 256
 
 
@@ -33,7 +33,10 @@ def token_budget(config: PretrainedConfig, device: str) -> int:
     """Return the tokens a micro-batch may have for this model; 0: the device's usual number."""
     if device != "cpu":
         return 0
-    return max(FEWEST, VALUES // (int(config.num_hidden_layers) * int(config.hidden_size)))
+    import torch
+
+    threads = torch.get_num_threads()
+    return max(FEWEST, threads * VALUES // (int(config.num_hidden_layers) * int(config.hidden_size)))
 
 
 @dataclass(frozen=True)

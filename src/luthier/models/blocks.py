@@ -2,8 +2,7 @@
 
 An RMSNorm (Zhang & Sennrich 2019) is a chain of five operations in transformers, a SwiGLU (Shazeer 2020) one of two,
 and autograd keeps what passes between them. Here each is one autograd function that keeps its inputs and nothing of
-their size besides. A module takes the lean forward only if it gives the same numbers as its own. What they make, and
-layer norms and GELUs, is not kept by the LoRA layer behind them, see `remake`.
+their size besides. A module takes the lean forward only if it gives the same numbers as its own.
 
 With `compiled` torch.compile makes the same parts instead. It has to warm up for seconds, and on a CPU gains little
 over the lean forward (docs/performance.md): so it is an option and not the default.
@@ -21,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from luthier.errors import UserError
-from luthier.models.remake import remade
 
 FLOATS = (torch.float32, torch.float64)  # in half precision a norm computes in float32, and casts: left as it is
 GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
@@ -30,11 +28,10 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Blocks:
-    """How many modules take the lean forward, what is only made again, and whether torch.compile made the former."""
+    """How many modules take the lean forward, and whether torch.compile made it."""
 
     norms: int
     gated: int
-    remade: int
     compiled: bool
 
     @property
@@ -81,13 +78,13 @@ class _Gate(torch.autograd.Function):
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return the root-mean-square norm of the last dimension, times a frozen weight."""
     made: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
-    return remade(made, lambda again: _Norm.apply(again, weight, eps), x)  # type: ignore[no-untyped-call]
+    return made
 
 
 def gate(gated: Tensor, up: Tensor) -> Tensor:
     """Return silu(gated) * up."""
     made: Tensor = _Gate.apply(gated, up)  # type: ignore[no-untyped-call]
-    return remade(made, _Gate.apply, gated, up)
+    return made
 
 
 @contextmanager
@@ -106,14 +103,10 @@ def lean_blocks(model: nn.Module, compiled: bool = False) -> Iterator[Blocks]:
         )
     made_norm, made_gate = (_compiled_norm(), _compiled_gate()) if compiled else (norm, gate)
     changed: list[nn.Module] = []
-    counts = {"norms": 0, "gated": 0, "remade": 0}
+    counts = {"norms": 0, "gated": 0}
     for module in model.modules():
-        for name, forward in (
-            ("norms", _norm_forward(module, made_norm)),
-            ("gated", _gated(module, made_gate)),
-            ("remade", _remade(module)),
-        ):
-            if forward is not None and (name == "remade" or _same(module, forward)):
+        for name, forward in (("norms", _norm_forward(module, made_norm)), ("gated", _gated(module, made_gate))):
+            if forward is not None and _same(module, forward):
                 module.forward = forward
                 changed.append(module)
                 counts[name] += 1
@@ -139,14 +132,6 @@ def _gated(module: Any, made: Callable[[Tensor, Tensor], Tensor]) -> Forward | N
     if not all(hasattr(module, name) for name in GATED):
         return None
     return lambda x: module.down_proj(made(module.gate_proj(x), module.up_proj(x)))
-
-
-def _remade(module: nn.Module) -> Forward | None:
-    """Return the own forward, with the note of how to make its output again, of what keeps its input for autograd."""
-    own = type(module).forward
-    if not (type(module) is nn.LayerNorm or "GELU" in type(module).__name__) or "forward" in vars(module):
-        return None
-    return lambda x: remade(own(module, x), lambda again: own(module, again), x)
 
 
 def _same(module: nn.Module, forward: Forward) -> bool:

@@ -1,10 +1,10 @@
 """A lean LoRA: PEFT's mathematics for plain LoRA on linear layers, with fewer copies and products.
 
 PEFT's forward of a LoRA layer (Hu et al. 2021) is a chain of small operations, each of which autograd keeps inputs for.
-Here the layer is one autograd function: it keeps its input once, or not at all where it can be made again, adds the
-low-rank product into the base's output in place, and writes the thin products in the layout in which matrix libraries
-are quick: with rank r the small factor stands first, (r, tokens), which is two to six times as fast on a CPU as
-(tokens, r). In half precision the small A and B are cast, never the large input.
+Here the layer is one autograd function: it keeps its input once, adds the low-rank product into the base's output in
+place, and writes the thin products in the layout in which matrix libraries are quick: with rank r the small factor
+stands first, (r, tokens), which is two to six times as fast on a CPU as (tokens, r). In half precision the small A and
+B are cast, never the large input.
 
 The modules stay PEFT's: weights, state dict and `save_pretrained` are untouched. A layer that is not plain (DoRA,
 4-bit, merged, several adapters, autocast, anything unknown) keeps PEFT's forward.
@@ -23,8 +23,6 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
-
-from luthier.models.remake import Remake, how_to_remake
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -51,9 +49,7 @@ class _Lora(torch.autograd.Function):
     """y = x W + b + scale * dropout(x) A B, in one piece. W is frozen: it gets no gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, base: nn.Module, a: Tensor, b: Tensor, scale: float, dropout: float, remake: Remake | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, base: nn.Module, a: Tensor, b: Tensor, scale: float, dropout: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         y = _base_product(flat, base)
         a, b = a.to(flat.dtype), b.to(flat.dtype)
@@ -63,8 +59,7 @@ class _Lora(torch.autograd.Function):
             thin_input, mask = torch.native_dropout(flat, dropout, True)
         thin = a @ thin_input.t()  # (r, tokens)
         y.addmm_(thin.t(), b.t(), alpha=scale)
-        ctx.save_for_backward(None if remake else flat, thin, a, b, mask)
-        ctx.remake = remake.take() if remake else None
+        ctx.save_for_backward(flat, thin, a, b, mask)
         ctx.base, ctx.scale, ctx.kept, ctx.shape = base, scale, 1.0 - dropout, x.shape
         return y.view(*x.shape[:-1], y.shape[-1])
 
@@ -82,13 +77,11 @@ class _Lora(torch.autograd.Function):
             else:
                 of_x.addcmul_(thin_gradient.t() @ a, mask.to(of_x.dtype), value=1 / ctx.kept)
             of_x = of_x.view(ctx.shape)
-        if ctx.remake is not None:
-            flat = ctx.remake.again().reshape(-1, a.shape[1])
         if ctx.needs_input_grad[2]:
             of_a = thin_gradient @ (flat if mask is None else flat * mask * (1 / ctx.kept))
         if ctx.needs_input_grad[3]:
             of_b = (thin @ gradient).mul_(ctx.scale).t()
-        return of_x, None, of_a, of_b, None, None, None
+        return of_x, None, of_a, of_b, None, None
 
 
 @contextmanager
@@ -168,8 +161,7 @@ def _forward_of(module: LoraLinear) -> Any:
         if module.disable_adapters or module.merged or cast or args or kwargs:
             return LoraLinear.forward(module, x, *args, **kwargs)
         rate = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-        remake = how_to_remake(x)
-        made: Tensor = _Lora.apply(x, base, a.weight, b.weight, scale, rate, remake)  # type: ignore[no-untyped-call]
+        made: Tensor = _Lora.apply(x, base, a.weight, b.weight, scale, rate)  # type: ignore[no-untyped-call]
         return made
 
     return forward
