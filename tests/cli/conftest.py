@@ -1,12 +1,18 @@
-"""The command line as users call it: a process of its own, in the test's folder."""
+"""The command line as users call it, in the test's folder: its own `main`, or a process of its own.
+
+A process imports torch anew, which takes longer than most verbs. Where only the words and files of a verb matter,
+`luthier` is enough; each verb has one test at least that starts it as a `process`.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,19 +37,33 @@ Luthier = Callable[..., Told]
 
 
 @pytest.fixture
-def luthier(own_folder: Path) -> Luthier:
-    """Return a function that calls `luthier` with arguments and returns what it told. A traceback fails the test."""
+def luthier() -> Luthier:
+    """Return a function that calls the command line's `main` with arguments and returns what it told."""
+    from luthier.cli import main
 
-    def call(*arguments: str | Path, stdin: str | None = None, **environment: str) -> Told:
+    def call(*arguments: str | Path, **environment: str) -> Told:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["luthier", *map(str, arguments)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        status = ended.value.code or 0
+        assert isinstance(status, int), status
+        return Told(status, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def process(own_folder: Path) -> Luthier:
+    """Return a function that starts `luthier` with arguments and returns what it told. A traceback fails the test."""
+
+    def call(*arguments: str | Path, **environment: str) -> Told:
         command = [sys.executable, "-m", "luthier", *map(str, arguments)]
         done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            input=stdin,
-            cwd=own_folder,
-            env={**os.environ, **environment},
-            check=False,
+            command, capture_output=True, text=True, cwd=own_folder, env={**os.environ, **environment}, check=False
         )
         assert "Traceback" not in done.stderr, done.stderr
         return Told(done.returncode, done.stdout, done.stderr)

@@ -26,8 +26,8 @@ def recipe(own_folder: Path) -> Path:
     return path
 
 
-def test_titles_as_json_and_as_files(recipe: Path, luthier: Luthier) -> None:
-    told = luthier("augment", recipe, "--json", "--quiet", "--to", "made.csv").json
+def test_titles_as_json_and_as_files(recipe: Path, luthier: Luthier, process: Luthier) -> None:
+    told = process("augment", recipe, "--json", "--quiet", "--to", "made.csv").json
     assert told["rows"] == len(told["variations"]) == 16  # two of four families are trained on: four titles
     assert {line["source"] for line in told["variations"]} == {"rules"}
     assert sum(figures["variations"] for figures in told["categories"].values()) == 16

@@ -183,10 +183,10 @@ def test_a_training_that_does_not_fit_is_refused_in_one_message(
     assert not list(own_folder.rglob("checkpoint-*"))
 
 
-def test_a_batch_larger_than_the_data_is_told(luthier: Luthier, own_folder: Path, tiny_base: Path) -> None:
+def test_a_batch_larger_than_the_data_is_told(process: Luthier, own_folder: Path, tiny_base: Path) -> None:
     (own_folder / "rows.jsonl").write_text("\n".join(GOOD))
     settings = ("--set", "training.batch_size=5000", "--set", "training.learning_rate=0.01")
-    told = luthier("train", write_recipe(own_folder, tiny_base, "rows.jsonl"), *settings)
+    told = process("train", write_recipe(own_folder, tiny_base, "rows.jsonl"), *settings)
     assert told.status == 0, told.err
     assert "batch_size is 5000 and there are 14 training rows: one step is one epoch" in told.err
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from luthier.evaluate.compare import compare
 from luthier.evaluate.measured import Measured
 from luthier.run.atomic import read_json, read_jsonl, write_json, write_jsonl, write_text
 from luthier.run.folder import RunFolder
+from tests.cli.conftest import Luthier
 
 COUNT = 30
 BASE = np.random.default_rng(0).random(COUNT)
@@ -135,12 +133,12 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
         rank_runs([str(one.path), str(two.path)], tmp_path)
 
 
-def test_the_verb_prints_json_and_refuses_with_status_2(tmp_path: Path) -> None:
+def test_the_verb_prints_json_and_refuses_with_status_2(tmp_path: Path, luthier: Luthier, process: Luthier) -> None:
     evaluated(tmp_path, "one", 0.2)
     evaluated(tmp_path, "two", 0.1)
-    verb = [sys.executable, "-m", "luthier", "compare", "one/latest", "--runs", str(tmp_path)]
-    done = subprocess.run([*verb, "two/latest", "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["primary"] == "rougeL"
-    refused = subprocess.run([*verb, "--json"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "two runs or more" in json.loads(refused.stdout)["errors"][0]["problem"]
+    verb = ("compare", "one/latest", "--runs", tmp_path)
+    done = process(*verb, "two/latest", "--json")
+    assert (done.status, done.json["primary"]) == (0, "rougeL")
+    refused = luthier(*verb, "--json")
+    assert refused.status == 2
+    assert "two runs or more" in refused.json["errors"][0]["problem"]

@@ -14,8 +14,8 @@ from tests.cli.conftest import Luthier
 FALCON = "adapter.targets=[query_key_value, dense, dense_h_to_4h, dense_4h_to_h]"
 
 
-def test_a_recipe_alone_is_enough(luthier: Luthier, recipe: Path, own_folder: Path) -> None:
-    told = luthier(
+def test_a_recipe_alone_is_enough(process: Luthier, recipe: Path, own_folder: Path) -> None:
+    told = process(
         "plan", recipe, "--json", "--quiet", "--no-calibrate", "--set", "model.base=falcon-rw-1b", "--set", FALCON
     )
     assert told.status == 0, told.err

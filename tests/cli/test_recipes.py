@@ -11,17 +11,19 @@ from tests.cli.conftest import Luthier
 README = Path(__file__).resolve().parent.parent.parent / "README.md"
 
 
-def test_the_worked_example_of_the_readme_runs(luthier: Luthier, own_folder: Path, tiny_base: Path) -> None:
+def test_the_worked_example_of_the_readme_runs(
+    luthier: Luthier, process: Luthier, own_folder: Path, tiny_base: Path
+) -> None:
     text = README.read_text(encoding="utf-8")
     csv = re.search(r"```csv\n(.*?)```", text, re.DOTALL)
     assert csv is not None
     (own_folder / "support.csv").write_text(csv.group(1), encoding="utf-8")
-    told = luthier("init", "support.csv")
+    told = process("init", "support.csv")
     assert told.status == 0, told.err
     recipe = (own_folder / "recipe.yaml").read_text(encoding="utf-8")
     assert "source: support.csv" in recipe
     assert "#" in recipe
-    assert luthier("recipe", "show", "recipe.yaml").status == 0
+    assert process("recipe", "show", "recipe.yaml").status == 0
     small = ("--set", f"model.base={tiny_base}", "--set", "evaluation.max_new_tokens=4")
     ran = luthier("run", "recipe.yaml", *small)
     assert ran.status == 0, ran.err
@@ -42,8 +44,8 @@ def test_init_keeps_a_recipe_that_is_there(luthier: Luthier, questions: Path, ow
     assert "name: other" in forced.json["text"]
 
 
-def test_shipped_recipes_are_listed(luthier: Luthier) -> None:
-    listed = luthier("recipe", "list", "--json").json
+def test_shipped_recipes_are_listed(luthier: Luthier, process: Luthier) -> None:
+    listed = process("recipe", "list", "--json").json
     assert [one["name"] for one in listed] == list(shipped())
     assert "interviewmate" in luthier("recipe", "list").out
 

@@ -8,9 +8,9 @@ from tests.cli.conftest import Luthier
 from tests.report import evidence
 
 
-def test_a_finished_run_is_written_in_other_formats(luthier: Luthier, own_folder: Path) -> None:
+def test_a_finished_run_is_written_in_other_formats(process: Luthier, own_folder: Path) -> None:
     made = evidence.make(own_folder / "runs" / "coach")
-    told = luthier("report", "coach/latest", "--format", "infographic", "-f", "html", "--json")
+    told = process("report", "coach/latest", "--format", "infographic", "-f", "html", "--json")
     assert told.status == 0, told.err
     assert told.json["files"] == [
         str(made.report / name) for name in ("infographic.svg", "infographic.png", "index.html")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from luthier.pipeline import STAGES
+from tests.cli import forked
 from tests.cli.conftest import Luthier
 
 STAGE_NAMES = [stage.name for stage in STAGES]
@@ -24,8 +22,8 @@ def run_folder(own_folder: Path) -> Path:
     return folder
 
 
-def test_a_run_is_whole_and_the_second_skips_everything(luthier: Luthier, recipe: Path, own_folder: Path) -> None:
-    first = luthier("run", recipe, "--json")
+def test_a_run_is_whole_and_the_second_skips_everything(process: Luthier, recipe: Path, own_folder: Path) -> None:
+    first = process("run", recipe, "--json")
     assert first.status == 0, first.err
     assert first.json["status"] == "complete"
     assert [stage["outcome"] for stage in first.json["stages"]] == ["done"] * len(STAGE_NAMES)
@@ -35,7 +33,7 @@ def test_a_run_is_whole_and_the_second_skips_everything(luthier: Luthier, recipe
     for stage in STAGES:
         assert (folder / stage.folder / "manifest.json").is_file()
     started = time.monotonic()
-    again = luthier("run", recipe)
+    again = process("run", recipe)
     assert time.monotonic() - started < 30  # under 2 s alone; other tests run beside it
     assert again.status == 0
     assert [line for line in again.err.splitlines() if "unchanged, skipped" in line] == [
@@ -44,9 +42,10 @@ def test_a_run_is_whole_and_the_second_skips_everything(luthier: Luthier, recipe
     assert "report:" in again.out
 
 
-def test_the_same_recipe_gives_the_same_bytes(luthier: Luthier, recipe: Path, own_folder: Path) -> None:
+def test_the_same_recipe_gives_the_same_bytes(process: Luthier, recipe: Path, own_folder: Path) -> None:
+    """In two processes, which hash words differently."""
     for runs in ("one", "two"):
-        assert luthier("prepare", recipe, "--runs", runs).status == 0
+        assert process("prepare", recipe, "--runs", runs).status == 0
     [one], [two] = ((own_folder / runs / "small").iterdir() for runs in ("one", "two"))
     files = [path.name for path in sorted((one / "1-data").iterdir()) if path.name != "manifest.json"]
     assert len(files) == 5
@@ -59,14 +58,13 @@ def test_killed_at_random_moments_it_always_ends_whole(
     luthier: Luthier, recipe: Path, own_folder: Path, seed: int
 ) -> None:
     """SIGKILL at five random moments of one run, twice: each start goes on, and the end is a complete run."""
-    draw = random.Random(seed)
-    command = [sys.executable, "-m", "luthier", "run", str(recipe), "--quiet"]
+    draw, told = random.Random(seed), own_folder / "told.txt"
     for _ in range(5):
-        process = subprocess.Popen(command, cwd=own_folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        time.sleep(draw.uniform(0.1, 4.0))
-        process.send_signal(signal.SIGKILL)
-        _, err = process.communicate()
-        assert b"Traceback" not in err
+        started = forked.start("run", recipe, "--quiet", told=told)
+        time.sleep(draw.uniform(0.1, 2.0))
+        started.kill()
+        started.join()
+        assert not told.exists() or "Traceback" not in told.read_text()
     ended = luthier("run", recipe, "--json")
     assert ended.status == 0, ended.err
     assert ended.json["status"] == "complete"
@@ -81,19 +79,21 @@ def test_killed_at_random_moments_it_always_ends_whole(
     assert {stage["status"] for stage in json.loads((folder / "run.json").read_text())["stages"]} == {"complete"}
 
 
-def test_a_second_process_on_the_run_is_refused(luthier: Luthier, recipe: Path, own_folder: Path) -> None:
+def test_a_second_process_on_the_run_is_refused(
+    luthier: Luthier, process: Luthier, recipe: Path, own_folder: Path
+) -> None:
     from luthier.run.lock import exclusive
 
     assert luthier("prepare", recipe).status == 0
     with exclusive(run_folder(own_folder) / ".lock"):
-        told = luthier("run", recipe)
+        told = process("run", recipe)
     assert told.status == 2
     assert "Another process is working on this run" in told.err
     assert "--new" in told.err
 
 
-def test_runs_lists_what_there_is(luthier: Luthier, recipe: Path) -> None:
-    assert luthier("runs").out == "No runs in runs. Start one with: luthier run RECIPE\n"
+def test_runs_lists_what_there_is(luthier: Luthier, process: Luthier, recipe: Path) -> None:
+    assert process("runs").out == "No runs in runs. Start one with: luthier run RECIPE\n"
     assert luthier("prepare", recipe).status == 0
     [row] = luthier("runs", "--json").json
     assert row["run"].startswith("small/")
@@ -103,8 +103,8 @@ def test_runs_lists_what_there_is(luthier: Luthier, recipe: Path) -> None:
     assert f"1 of {len(STAGE_NAMES)}" in told.out
 
 
-def test_quiet_and_json_keep_the_streams_apart(luthier: Luthier, recipe: Path) -> None:
-    told = luthier("prepare", recipe, "--json", "--quiet")
+def test_quiet_and_json_keep_the_streams_apart(process: Luthier, recipe: Path) -> None:
+    told = process("prepare", recipe, "--json", "--quiet")
     assert told.err == ""
     assert set(told.json) == {"run", "status", "stages"}
 
@@ -116,8 +116,8 @@ def test_set_overrides_and_is_told_by_show(luthier: Luthier, recipe: Path) -> No
     assert "0.55" in told.out
 
 
-def test_errors_are_json_for_scripts(luthier: Luthier) -> None:
-    told = luthier("run", "nowhere.yaml", "--json")
+def test_errors_are_json_for_scripts(process: Luthier) -> None:
+    told = process("run", "nowhere.yaml", "--json")
     assert told.status == 2
     assert told.json["exit_status"] == 2
     assert told.json["errors"][0]["problem"]
@@ -139,15 +139,15 @@ def test_a_read_only_place_for_runs(luthier: Luthier, recipe: Path, own_folder: 
     assert "Permission denied" in told.err
 
 
-def test_the_version_and_an_unknown_verb(luthier: Luthier) -> None:
+def test_the_version_and_an_unknown_verb(process: Luthier) -> None:
     from luthier import __version__
 
-    assert luthier("--version").out == f"luthier {__version__}\n"
-    assert luthier("trian").status == 2
+    assert process("--version").out == f"luthier {__version__}\n"
+    assert process("trian").status == 2
 
 
-def test_doctor_looks_at_everything(luthier: Luthier) -> None:
-    told = luthier("doctor", "--json")
+def test_doctor_looks_at_everything(luthier: Luthier, process: Luthier) -> None:
+    told = process("doctor", "--json")
     names = [check["name"] for check in told.json]
     assert names[:6] == ["Python", "libraries", "machine", "starter", "working folder", "disk"]
     assert told.status == (0 if all(check["ok"] for check in told.json) else 1)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from tests.cli import forked
 from tests.cli.conftest import Luthier
 
 
@@ -16,13 +14,12 @@ def test_killed_between_seeds_the_run_goes_on_and_compares_all(
     luthier: Luthier, recipe: Path, own_folder: Path
 ) -> None:
     seeds = ("--set", "training.seeds=[1, 2]")
-    command = [sys.executable, "-m", "luthier", "run", str(recipe), *seeds, "--quiet"]
-    process = subprocess.Popen(command, cwd=own_folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    started = forked.start("run", recipe, *seeds, "--quiet", told=own_folder / "told.txt")
     while not list(own_folder.glob("runs/small/*/4-train/seed-2/metrics.jsonl")):
-        assert process.poll() is None, process.communicate()
+        assert started.is_alive(), (own_folder / "told.txt").read_text()
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    started.kill()
+    started.join()
     [folder] = (own_folder / "runs" / "small").iterdir()
     first = folder / "4-train"
     assert not (first / "manifest.json").exists()

@@ -47,10 +47,10 @@ def write_recipe(own_folder: Path, server: Endpoint, more: str = "", target: int
     return path
 
 
-def test_prepare_lists_what_the_teacher_wrote_and_asks_once(luthier: Luthier, own_folder: Path):
+def test_prepare_lists_what_the_teacher_wrote_and_asks_once(luthier: Luthier, process: Luthier, own_folder: Path):
     with endpoint(variations) as server:
         path = write_recipe(own_folder, server)
-        told = luthier("prepare", path, OWN_API_KEY=KEY)
+        told = process("prepare", path, OWN_API_KEY=KEY)
         assert told.status == 0, told.err
         asked = len(server.asked)
         assert asked == 8 * 3

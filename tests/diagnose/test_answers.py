@@ -122,22 +122,24 @@ def test_the_same_model_twice_flips_nothing_and_the_same_input_gives_the_same_by
 
 
 def test_another_process_gives_the_same_bytes() -> None:
+    """Another one hashes words differently."""
+    lines = [line(REFERENCE[:90], "a"), line("Trees vote. " * 9, "b"), line("Sea and sand.", "c")] * 3
     program = (
-        "import json; from tests.diagnose.material import diagnose, line, REFERENCE\n"
-        "made = diagnose([line(REFERENCE[:90], 'a'), line('Trees vote. ' * 9, 'b'), line('Sea and sand.', 'c')] * 3)\n"
+        "import json, sys; from tests.diagnose.material import diagnose\n"
+        "made = diagnose(json.load(sys.stdin))\n"
         "print(json.dumps([made.summary, made.findings]))"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-            cwd=Path(__file__).parents[2],
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1
+    other = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        input=json.dumps(lines),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    ).stdout
+    made = diagnose(lines)
+    assert other == json.dumps([made.summary, made.findings]) + "\n"
 
 
 def test_phrases_of_the_recipe_are_looked_for() -> None:

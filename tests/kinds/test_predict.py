@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +20,17 @@ from luthier.models.machine import Machine, Seconds
 HERE = Machine(Seconds(product=1e-11, kept=1e-9, layer=1e-3), held=1.5, process=0.5, measured=True)
 
 
-def asked(lengths: list[int], kind: str = "causal-lm", base: str = "SmolLM2-135M-Instruct") -> predict.Asked:
+@cache
+def adapted(base: str) -> tuple[Any, estimate.AdapterShape, estimate.Parameters]:
+    """Return configuration, adapter and parameters of a base; counting them takes half a second."""
     config = load_config(resolve(base))
     adapter = estimate.AdapterShape("lora", 8, "all-linear")
     parameters, report = estimate.count(config, adapter)
-    adapter = replace(adapter, targets=[match.name for match in report])
+    return config, replace(adapter, targets=[match.name for match in report]), parameters
+
+
+def asked(lengths: list[int], kind: str = "causal-lm", base: str = "SmolLM2-135M-Instruct") -> predict.Asked:
+    config, adapter, parameters = adapted(base)
     rows = [Measured(length, length // 2) for length in lengths]
     return predict.Asked(kind, config, adapter, parameters, torch.float32, "cpu", rows, [], 8, 20, 0, 100)
 

@@ -38,12 +38,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_small_batches(patch: pytest.MonkeyPatch) -> None:
     made = TransformersAnswerer.__init__
-    monkeypatch.setattr(
+    patch.setattr(
         TransformersAnswerer, "__init__", lambda self, model, pad, ends, batch=4: made(self, model, pad, ends, batch)
     )
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_batches(monkeypatch)
 
 
 def test_it_writes_its_files_and_they_agree(tmp_path: Path) -> None:
@@ -117,12 +121,19 @@ class KilledAfter:
         yield advance
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What an evaluation that nobody kills writes."""
+    with pytest.MonkeyPatch.context() as patch:
+        in_small_batches(patch)
+        return contents(run(finished.make(tmp_path_factory.mktemp("whole"), rows=10)))
+
+
 @pytest.mark.parametrize("batches", [0, 2, 4])
 @pytest.mark.usefixtures("small_batches")
 def test_killed_it_goes_on_and_ends_with_the_same_bytes(
-    tmp_path: Path, batches: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, batches: int, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = contents(run(finished.make(tmp_path / "whole", rows=10)))
     folder = finished.make(tmp_path / "killed", rows=10)
     with pytest.raises(KilledError):
         evaluate(load_recipe(folder.recipe).recipe, folder, KilledAfter(batches))

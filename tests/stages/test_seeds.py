@@ -39,9 +39,15 @@ def trained(runs: Path, seeds: list[int] | None, change: Any = None) -> RunFolde
     return run
 
 
-def test_each_seed_gives_the_adapter_that_it_gives_alone(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of two seeds that is only read."""
+    return trained(tmp_path_factory.mktemp("both"), [1, 2])
+
+
+def test_each_seed_gives_the_adapter_that_it_gives_alone(both: RunFolder, tmp_path: Path) -> None:
     """The second training of a process is that of a process of its own, and the order of seeds does not matter."""
-    run = trained(tmp_path / "both", [1, 2])
+    run = both
     other = trained(tmp_path / "turned", [2, 1])
     alone = trained(tmp_path / "alone", None, {"seed": 2})
     assert weights(run) == weights(other, 1) != weights(run, 2)
@@ -63,11 +69,10 @@ def test_each_seed_gives_the_adapter_that_it_gives_alone(tmp_path: Path) -> None
 
 
 def test_killed_in_the_second_seed_the_first_is_not_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    both: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from luthier.engine.loop import StepTrainer
 
-    whole = trained(tmp_path / "whole", [1, 2])
     steps: list[int] = []
     step = StepTrainer.training_step
 
@@ -85,8 +90,8 @@ def test_killed_in_the_second_seed_the_first_is_not_trained_again(
     before = weights(run)
     train(load_recipe(run.recipe).recipe, run, Silent())
     assert steps == [1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
-    assert weights(run) == before == weights(whole)
-    assert weights(run, 2) == weights(whole, 2)
+    assert weights(run) == before == weights(both)
+    assert weights(run, 2) == weights(both, 2)
     assert len(read_json(run.train_report)["seeds"]) == 2
 
 

@@ -24,8 +24,8 @@ KEPT_AT_MOST = 96
 
 
 # Values (tokens x hidden size x layers) of a micro-batch on a CPU, for each thread, and the fewest tokens it may have.
-# Small ones keep less; in a large model they are quicker too, as caches hold more of a layer, and in a small one starting
-# operations costs more than that wins, the more so with several threads: benchmarks/train.py --budget.
+# Small ones keep less; in a large model they are quicker too, as caches hold more of a layer, in a small one starting
+# operations costs more than that wins, and the more so with several threads: benchmarks/train.py --budget.
 VALUES, FEWEST = 2**20, 256
 
 
