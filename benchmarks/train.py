@@ -8,6 +8,7 @@ It needs TRL: pip install --constraint constraints.txt --editable '.[bench]'. Ea
 own, one after the other, round by round, so that a change of the machine meets all of them and peak memory is its own.
 
     luthier          what `luthier run` does: kinds.path.fit_on_path
+    luthier-bf16     the same with the base in bfloat16, also where a CPU only emulates it: for the losses, not the time
     trl-default      SFTTrainer as it comes, 1 example x 8: bf16 autocast and gradient checkpointing (use_cpu=True
                      without a GPU, as bf16 is refused otherwise)
     trl-default-fp32 the same in float32, for machines that have no bf16 instructions
@@ -37,6 +38,7 @@ BATCH = 8
 REFERENCE_ROWS, REFERENCE_EPOCHS, REFERENCE_RATE = 905, 2, 0.345  # the rate in samples a second
 CONTENDERS: dict[str, dict[str, Any]] = {
     "luthier": {},
+    "luthier-bf16": {"dtype": "bfloat16"},
     "trl-default": {"bf16": None, "checkpointing": True, "examples": 1},
     "trl-default-fp32": {"bf16": False, "checkpointing": True, "examples": 1},
     "trl-8x1": {"bf16": False, "checkpointing": False, "examples": BATCH},
@@ -47,7 +49,9 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 DEFAULT = ("luthier", "trl-default-fp32", "trl-8x1", "trl-padding-free")
 
 
-def train_luthier(shape: str, steps: int, folder: Path, count: int = 900, budget: int = 0) -> dict[str, Any]:
+def train_luthier(
+    shape: str, steps: int, folder: Path, count: int = 900, budget: int = 0, dtype: str = "auto"
+) -> dict[str, Any]:
     """Train as the train stage does; return the loss and the time of each step's end."""
     from luthier.engine.settings import FitSettings
     from luthier.kinds.base import Encoded, Objective
@@ -57,7 +61,7 @@ def train_luthier(shape: str, steps: int, folder: Path, count: int = 900, budget
     from luthier.models.load import load_tokenizer, pick_dtype
     from shapes import model, rows
 
-    made = model(shape, dtype=pick_dtype("auto"))
+    made = model(shape, dtype=pick_dtype(dtype))
     examples = rows(made.config.vocab_size, count)
     base = resolve("starter")
     taught = learn.material(made, Encoded(examples), None, load_tokenizer(base), base, Objective(), 0)
@@ -125,8 +129,8 @@ def one(contender: str, shape: str, steps: int, budget: int = 0) -> dict[str, An
     threads = use_cores()
     how = CONTENDERS[contender]
     with tempfile.TemporaryDirectory() as folder:
-        if contender == "luthier":
-            made = train_luthier(shape, steps, Path(folder), budget=budget)
+        if contender.startswith("luthier"):
+            made = train_luthier(shape, steps, Path(folder), budget=budget, **how)
         else:
             made = train_trl(shape, steps, Path(folder), how)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -212,13 +216,13 @@ def compare(shape: str, contenders: list[str], steps: int, rounds: int) -> dict[
             rate, peak = told["tokens_per_second"], told["peak_gib"]
             print(f"round {number + 1}  {name:22s} {rate:9.1f} tokens/s  {peak:.2f} GiB", file=sys.stderr, flush=True)
     table = {name: _medians(results) for name, results in made.items()}
-    reference = made["luthier"][0]["losses"] if "luthier" in made else None
+    own = next((name for name in contenders if name.startswith("luthier")), None)
     for name, row in table.items():
-        if reference is not None and name != "luthier":
+        if own is not None and name != own:
             ratios = [ours["tokens_per_second"] / theirs["tokens_per_second"]
-                      for ours, theirs in zip(made["luthier"], made[name], strict=True)]  # fmt: skip
+                      for ours, theirs in zip(made[own], made[name], strict=True)]  # fmt: skip
             row["luthier_is_faster_by"] = round(statistics.median(ratios), 3)
-            pairs = zip(reference, made[name][0]["losses"], strict=True)
+            pairs = zip(made[own][0]["losses"], made[name][0]["losses"], strict=True)
             row["largest_loss_difference"] = max(abs(mine - theirs) for mine, theirs in pairs)
     return {"shape": shape, "steps": steps, "rounds": rounds, "machine": _machine(), "contenders": table}
 

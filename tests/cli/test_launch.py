@@ -13,12 +13,13 @@ import pytest
 from luthier import api
 from tests.cli.conftest import Told
 
-# accelerate starts several processes by torch.distributed.run for GPUs; without one they train on the CPU.
+# accelerate starts several processes by torch.distributed.run for GPUs; without one they train on the CPU. Each start
+# takes a free port (standalone, 0): on the usual one, those of two tests would meet.
 LAUNCHERS = {
-    "torchrun": ["torch.distributed.run", "--nproc_per_node", "2"],
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
     "accelerate": [
         *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
-        *("--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
     ],
     "accelerate, divided": ["accelerate.commands.launch", "--config_file", "fsdp.yaml"],
 }
@@ -27,6 +28,7 @@ compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
 fsdp_config: {fsdp_version: 2, fsdp_reshard_after_forward: true, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP}
 machine_rank: 0
+main_process_port: 0
 mixed_precision: 'no'
 num_machines: 1
 num_processes: 2

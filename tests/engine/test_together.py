@@ -17,14 +17,15 @@ from tests.tiny import make
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = ("plain", "one row a step", "one validation row", "nan", "memory", "whole step", "resumed", "stopped")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")  # each on a free port
+LAUNCH = (sys.executable, *TORCHRUN, "-m", "tests.engine.launched")
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 Told = dict[str, dict[str, Any]]
 
 
 def two(base: Path, folder: Path, *names: str, **environment: str) -> Told:
     out = folder / "2.json"
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.engine.launched"]
-    command = [sys.executable, *launcher, base, folder / "2", out, *names]
+    command = [*LAUNCH, base, folder / "2", out, *names]
     heard = {**os.environ, **environment}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=heard, check=False)
     assert done.returncode == 0, done.stderr
@@ -92,8 +93,7 @@ def test_a_divided_base_stops_and_goes_on_like_any(
 
 
 def test_memory_that_runs_out_in_a_divided_base_ends_all(base: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.engine.launched"]
-    words = [*command, base, tmp_path / "2", tmp_path / "2.json", "memory"]
+    words = [*LAUNCH, base, tmp_path / "2", tmp_path / "2.json", "memory"]
     heard = {**os.environ, **FSDP}
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=120)
     assert done.returncode != 0

@@ -275,12 +275,12 @@ def test_a_test_split_of_lone_titles_cannot_be_searched(base: Path, tmp_path: Pa
 def test_several_seeds_are_measured_on_one_validation_side_and_one_test(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from luthier.engine import trainer
+    from luthier.kinds import path
 
     pools: list[Any] = []
-    fit = trainer.fit
+    fit = path.fit
     monkeypatch.setattr(
-        trainer, "fit", lambda model, material, *rest: pools.append(material.validation) or fit(model, material, *rest)
+        path, "fit", lambda model, material, *rest: pools.append(material.validation) or fit(model, material, *rest)
     )
     written(tmp_path, base)
     recipe = load_recipe(tmp_path / "recipe.yaml", overrides={"training.seeds": [3, 4], "training.epochs": 1}).recipe
