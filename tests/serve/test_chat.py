@@ -6,6 +6,7 @@ import io
 import json
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -189,6 +190,7 @@ class Terminal:
 
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # as a shell does; tests in the background have it ignored
             os.environ["TERM"] = "dumb"
             os.execv(command[0], command)
         self.shown = ""
