@@ -68,8 +68,12 @@ def test_two_processes_make_the_run_that_one_makes(launcher: str, recipe: Path, 
     assert not list(both.rglob(".writing-*"))
 
 
-def test_an_error_is_told_once_and_ends_all(recipe: Path, own_folder: Path) -> None:
-    told = launched("torchrun", own_folder, "train", recipe, "--set", "training.schedule.warmup=500")
+@pytest.mark.parametrize(
+    ("setting", "word"), [("training.schedule.warmup=500", "warm-up"), ("adapter.share=9", "share")]
+)
+def test_an_error_is_told_once_and_ends_all(setting: str, word: str, recipe: Path, own_folder: Path) -> None:
+    """One that rank 0 meets at work, and one that both meet in the recipe."""
+    told = launched("torchrun", own_folder, "train", recipe, "--set", setting)
     assert told.status != 0
     assert told.err.count("what to do: ") == 1, told.err
-    assert "warm-up" in told.err
+    assert word in told.err

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,6 +18,7 @@ from luthier.errors import UserError
 from luthier.version import __version__
 
 INTERRUPTED = 130
+LEADER_TELLS = 3.0  # seconds in which a launcher ends the others once rank 0 has told and left
 
 app = typer.Typer(
     name="luthier",
@@ -60,14 +62,11 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print_error(error, as_json="--json" in sys.argv)
-        sys.exit(error.exit_status)
+        _tell(error)
     except OSError as error:
         from luthier.run.atomic import explained
 
-        told = explained(error, error.filename or "")
-        print_error(told, as_json="--json" in sys.argv)
-        sys.exit(told.exit_status)
+        _tell(explained(error, error.filename or ""))
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer makes it of Ctrl-C
             from luthier.run import ranks
@@ -75,3 +74,13 @@ def main() -> None:
             if ranks.leads():
                 print("Interrupted. The same command goes on where it stopped.", file=sys.stderr)
         raise
+
+
+def _tell(error: UserError) -> NoReturn:
+    """Tell what went wrong, and exit. Of several processes that all meet it rank 0 alone tells: the launcher ends them."""
+    from luthier.run import ranks
+
+    if not ranks.leads():
+        time.sleep(LEADER_TELLS)
+    print_error(error, as_json="--json" in sys.argv)
+    sys.exit(error.exit_status)
