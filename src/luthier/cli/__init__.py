@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _tell(error: UserError) -> NoReturn:
-    """Tell what went wrong, and exit. Of several processes that all meet it rank 0 alone tells: the launcher ends them."""
+    """Tell what went wrong, and exit. Where several processes meet it, rank 0 tells and the launcher ends the rest."""
     from luthier.run import ranks
 
     if not ranks.leads():
