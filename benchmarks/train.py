@@ -3,6 +3,7 @@
     python benchmarks/train.py --shape a --steps 12 --rounds 5
     python benchmarks/train.py --reference --steps 8      # 905 rows, two epochs, on the shape of Falcon-RW-1B
     python benchmarks/train.py --overhead --steps 20      # the engine's time besides forward, backward and optimizer
+    python benchmarks/train.py --products --steps 10      # the share of matrix products in its time
 
 It needs TRL: pip install --constraint constraints.txt --editable '.[bench]'. Each contender trains in a process of its
 own, one after the other, round by round, so that a change of the machine meets all of them and peak memory is its own.
@@ -190,6 +191,24 @@ def overhead(shape: str, steps: int) -> dict[str, Any]:
             "engine_percent": round(100 * (1 - sum(parts.values()) / total), 2), "machine": _machine()}  # fmt: skip
 
 
+def products(shape: str, steps: int) -> dict[str, Any]:
+    """Return the share of a training's processor time that is in matrix products, and the machine's rate of them."""
+    import torch
+    from torch.profiler import profile
+
+    from luthier.engine.threads import use_cores
+    from luthier.models.rate import matmul_rate
+
+    threads = use_cores()
+    with tempfile.TemporaryDirectory() as folder, profile() as seen:
+        train_luthier(shape, steps, Path(folder))
+    times = {one.key: one.self_cpu_time_total for one in seen.key_averages()}
+    own = sum(times.get(f"aten::{name}", 0) for name in ("mm", "addmm", "addmm_", "bmm"))
+    rate = matmul_rate("cpu", torch.float32)
+    return {"shape": shape, "steps": steps, "threads": threads, "percent": round(100 * own / sum(times.values()), 1),
+            "gigaflops_per_second": round(rate / 1e9, 1), "machine": _machine()}  # fmt: skip
+
+
 def _rates(shape: str, steps: int, seconds: float, count: int = 900) -> dict[str, float]:
     """Return real and trained tokens and samples a second, over all steps but the first."""
     from luthier.engine.batches import measure_language, rows_of_step
@@ -274,6 +293,7 @@ def main() -> None:
     )
     parser.add_argument("--reference", action="store_true", help="the workload of 905 rows and two epochs")
     parser.add_argument("--overhead", action="store_true", help="the engine's own time")
+    parser.add_argument("--products", action="store_true", help="the share of matrix products in its time")
     parser.add_argument("--budget", type=int, default=0, help="tokens of Luthier's micro-batches, instead of its own")
     parser.add_argument("--one", choices=CONTENDERS, help="train one contender in this process")
     parser.add_argument("--to", type=Path, help="write the result there; default: benchmarks/results/train-SHAPE.json")
@@ -282,9 +302,10 @@ def main() -> None:
     if asked.one:
         print(json.dumps(one(asked.one, asked.shape, asked.steps, asked.budget)))
         return
-    if asked.reference or asked.overhead:
-        told = reference(asked.steps) if asked.reference else overhead(asked.shape, asked.steps)
-        _keep(told, asked.to, "reference" if asked.reference else f"overhead-{asked.shape}")
+    if asked.reference or asked.overhead or asked.products:
+        measure = overhead if asked.overhead else products
+        told = reference(asked.steps) if asked.reference else measure(asked.shape, asked.steps)
+        _keep(told, asked.to, "reference" if asked.reference else f"{measure.__name__}-{asked.shape}")
         print(json.dumps(told, indent=2))
         return
     result = compare(asked.shape, asked.contender or list(DEFAULT), asked.steps, asked.rounds)

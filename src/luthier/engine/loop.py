@@ -128,10 +128,10 @@ class StepTrainer(Trainer):
         for callback in list(self.callback_handler.callbacks):
             self.remove_callback(callback)
         budget, *rest = plan.settings.micro(self.args.device.type, plan.material.padded)
-        self._micro: Any = (course.budget or budget, *rest)
+        self._micro: Any = (course.budget or min(ranks.gather(budget)), *rest)  # machines may differ in threads
         self._divided = sharding.is_divided(model)
         self._guarding = Guarding(model, course, plan.folder, plan.settings.guards, plan.material.chance)
-        self._held_out: list[Any] | None = None
+        self._held_out: list[tuple[Any, bool]] | None = None  # tensors, and whether they count
         self._losses: list[torch.Tensor] = []
         self.step_loss = self.step_norm = math.nan
         self.left_out = ""
@@ -307,18 +307,17 @@ class StepTrainer(Trainer):
     def _validation_loss(self) -> float:
         material, rows = self.plan.material, self.plan.material.validation
         if self._held_out is None:
-            parts = self._held_out_parts(self._micro[0])
-            self._counted = len(parts)
-            parts += self._held_out_fillers()
-            self._held_out = [material.collate([rows[row] for row in part]) for part in parts]
+            cut = [(part, True) for part in self._held_out_parts(self._micro[0])]
+            cut += [(part, False) for part in self._held_out_fillers()]
+            self._held_out = [(material.collate([rows[row] for row in part]), counts) for part, counts in cut]
         model: Any = self.model
         model.eval()
         sums, weight, enough = [torch.zeros((), device=self.args.device)], 0.0, True
         try:
             with torch.no_grad(), self.accelerator.autocast():
-                for place, tensors in enumerate(self._held_out):
+                for tensors, counts in self._held_out:
                     loss_sum, count = material.loss_sum(model, self._on_device(tensors))
-                    if place < self._counted:
+                    if counts:
                         sums.append(loss_sum.float())
                         weight += float(count)
         except Exception as error:
@@ -333,7 +332,7 @@ class StepTrainer(Trainer):
 
     def _held_out_parts(self, budget: int) -> list[list[int]]:
         """Return the validation rows of this process, cut into micro-batches."""
-        measured = [self.plan.material.measure(example) for example in self.plan.material.validation]
+        measured = self._held_out_measured
         mine = share_of(range(len(measured)), measured, (ranks.rank(), ranks.size()))
         return micro_batches(mine, measured, budget, *self._micro[1:])
 
@@ -341,8 +340,12 @@ class StepTrainer(Trainer):
         """Return what this process reads besides, so that all walk through a divided model equally often."""
         if not self._divided:
             return []
-        measured = [self.plan.material.measure(example) for example in self.plan.material.validation]
+        measured = self._held_out_measured
         return fillers(range(len(measured)), measured, self._micro, (ranks.rank(), ranks.size()))
+
+    @cached_property
+    def _held_out_measured(self) -> list[Measured]:
+        return [self.plan.material.measure(example) for example in self.plan.material.validation]
 
 
 def _arguments(plan: Plan) -> TrainingArguments:

@@ -29,6 +29,7 @@ from luthier.run.progress import Progress, Silent
 __all__ = ["FitSettings", "Fitted", "Material", "fit"]
 
 METRICS = "metrics.jsonl"
+CUTTING = ("token_budget", "overhead_tokens")  # they follow threads and memory, and change no more than rounding
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def fit(
     progress = progress or Silent()
     total = _check(material, settings)
     ranks.join()
-    told = {**asdict(settings), "difficulties": list(material.difficulties)}
+    told = {name: value for name, value in asdict(settings).items() if name not in CUTTING}
+    told["difficulties"] = list(material.difficulties)
     fingerprint = fingerprint_of(model, material.train, material.validation, told, seed)
     plan = Plan(material, settings, folder, seed, total, fingerprint)
     found = _found(plan)

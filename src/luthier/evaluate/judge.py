@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.evaluate.compare import compare
 from luthier.evaluate.measured import Measured
 from luthier.evaluate.sentences import plural
+from luthier.run.embedded import objects
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ LONGEST = 8000  # characters of a text that the judge is shown
 HIGHEST = 10
 PREFERENCE = "preference"
 FIRST, SECOND, TIE = "first", "second", "tie"
-STARTS = 50  # places in an answer where JSON may begin that are tried
 Line = Mapping[str, Any]
 
 
@@ -109,18 +109,12 @@ def parse(text: str, criteria: Sequence[str]) -> Opinion:
     Raises:
         ValueError: it holds no JSON with a whole number from 0 to 10 for each criterion of both, and a preference.
     """
-    decoder, wrong, at = json.JSONDecoder(), "it holds no JSON", text.find("{")
-    for _ in range(STARTS):
-        if at < 0:
-            break
+    wrong = "it holds no JSON"
+    for found in objects(text):
         try:
-            found, end = decoder.raw_decode(text, at)
             return _opinion(found, criteria)
-        except (json.JSONDecodeError, RecursionError):
-            end = at + 1
         except TypeError as error:
             wrong = str(error)
-        at = text.find("{", end)
     raise ValueError(wrong)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from luthier.models.bases import Base
     from luthier.models.proof import AdapterProof
     from luthier.recipe.pace import Curriculum, Schedule
-    from luthier.recipe.schema import Adapter, Recipe, Training
+    from luthier.recipe.schema import Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _train_once(
     peak.begin(device_type())
     recipe, kind, base, sides = lesson.recipe, lesson.kind, lesson.base, lesson.sides
     encoded, validation, tokenizer = sides.train, sides.validation, lesson.tokenizer
-    model = _adapted(kind.model.load_base(base, recipe.model.dtype, recipe.adapter.method), recipe.adapter, seed)
+    model = _adapted(lesson, seed)
     probe = encoded.examples[0].input_ids
     before = lora.snapshot(model, probe)
     _to_device(model)
@@ -199,9 +199,7 @@ def _check_room(model: Any, training: Training, where: TrainingFolder, validated
 
 def _undivided(lesson: Lesson, model: Any, seed: int) -> Any:
     """Return a whole model with what was trained on a divided one, on the CPU: this process alone can use it."""
-    recipe = lesson.recipe
-    base = lesson.kind.model.load_base(lesson.base, recipe.model.dtype, recipe.adapter.method)
-    made = _adapted(base, recipe.adapter, seed)
+    made = _adapted(lesson, seed)
     trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
     made.load_state_dict(trained, strict=False)
     return made
@@ -301,9 +299,12 @@ def _objective(training: Training) -> Objective:
     return Objective(training.loss, training.margin, training.scale, hard)
 
 
-def _adapted(model: Any, adapter: Adapter, seed: int) -> Any:
+def _adapted(lesson: Lesson, seed: int) -> Any:
+    """Return the base with a new adapter, on the CPU; 4-bit weights are on their device."""
     from luthier.models import lora
 
+    adapter, dtype = lesson.recipe.adapter, lesson.recipe.model.dtype
+    model = lesson.kind.model.load_base(lesson.base, dtype, adapter.method)
     if adapter.method != "full":
         lora.check_targets(lora.target_report(model, adapter.targets), adapter.allow_unmatched)
     return lora.attach(model, adapter.method, adapter.r, adapter.alpha, adapter.dropout, adapter.targets, seed)

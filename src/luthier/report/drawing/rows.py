@@ -34,15 +34,8 @@ def draw_forest(figure: Forest, width: float) -> Scene:
     """Return one row a metric: name, interval around its middle, the figures and the verdict in words."""
     top, names = 8.0, _name_room([row.name for row in figure.rows], width)
     told = [f"{row.middle:+.2f} ({row.low:+.2f} to {row.high:+.2f}) {row.verdict}" for row in figure.rows]
-    right = width - max(text_width(one, 11) for one in told) - GAP
-    scene = Scene(width, top + ROW * len(figure.rows) + 44, figure.title)
-    edges = [0.0, *(edge for row in figure.rows for edge in (row.low, row.high))]
-    room = (max(edges) - min(edges)) * 0.05 or 0.5
-    span, across = (min(edges) - room, max(edges) + room), (names + GAP, right)
-    floor = top + ROW * len(figure.rows)
-    _scale(scene, span, across, (top, floor), figure.x_label)
-    zero = scaled(0.0, span, across)
-    scene.add(Stroke([(zero, top), (zero, floor)], "ink", 1.2))
+    edges = [edge for row in figure.rows for edge in (row.low, row.high)]
+    scene, span, across = _around_zero(figure, edges, told, (top, names), width)
     for place, (row, words) in enumerate(zip(figure.rows, told, strict=True)):
         y = top + ROW * (place + 0.5)
         role, shape, hollow = MARKS.get(row.verdict, ("soft", "circle", True))
@@ -58,15 +51,9 @@ def draw_forest(figure: Forest, width: float) -> Scene:
 def draw_dots(figure: Dots, width: float) -> Scene:
     """Return one row a thing: its repetitions as dots, the first filled, their mean as a bar, and a remark."""
     top, names = 8.0, _name_room([row.name for row in figure.rows], width)
-    right = width - max(text_width(row.told, 11) for row in figure.rows) - GAP
-    scene = Scene(width, top + ROW * len(figure.rows) + 44, figure.title)
-    edges = [0.0, *(value for row in figure.rows for value in row.values)]
-    room = (max(edges) - min(edges)) * 0.05 or 0.5
-    span, across = (min(edges) - room, max(edges) + room), (names + GAP, right)
-    floor = top + ROW * len(figure.rows)
-    _scale(scene, span, across, (top, floor), figure.x_label)
-    zero = scaled(0.0, span, across)
-    scene.add(Stroke([(zero, top), (zero, floor)], "ink", 1.2))
+    values = [value for row in figure.rows for value in row.values]
+    told = [row.told for row in figure.rows]
+    scene, span, across = _around_zero(figure, values, told, (top, names), width)
     for place, row in enumerate(figure.rows):
         y = top + ROW * (place + 0.5)
         places = [scaled(value, span, across) for value in row.values]
@@ -80,6 +67,27 @@ def draw_dots(figure: Dots, width: float) -> Scene:
         scene.add(Marker(places[0], y, "circle", "tuned"))
         scene.add(Words(width, y + 4, row.told, "soft", "end", 11))
     return scene
+
+
+def _around_zero(
+    figure: Forest | Dots, values: Sequence[float], told: Sequence[str], room_of: tuple[float, float], width: float
+) -> tuple[Scene, tuple[float, float], tuple[float, float]]:
+    """Return a scene for rows of values with its scale and a line at 0, the span of values, and its place across.
+
+    Args:
+        told: remarks behind the rows. room_of: what is left free above the rows, and before them for names.
+    """
+    top, names = room_of
+    right = width - max(text_width(one, 11) for one in told) - GAP
+    scene = Scene(width, top + ROW * len(figure.rows) + 44, figure.title)
+    least, most = min(0.0, *values), max(0.0, *values)
+    room = (most - least) * 0.05 or 0.5
+    span, across = (least - room, most + room), (names + GAP, right)
+    floor = top + ROW * len(figure.rows)
+    _scale(scene, span, across, (top, floor), figure.x_label)
+    zero = scaled(0.0, span, across)
+    scene.add(Stroke([(zero, top), (zero, floor)], "ink", 1.2))
+    return scene, span, across
 
 
 def draw_pairs(figure: Pairs, width: float) -> Scene:

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luthier.data.rows import Form
 from luthier.errors import UserError
+from luthier.run.embedded import objects
 
 SOURCE = "{source}"
 MOST = 16  # variations in one answer at most
-STARTS = 50  # places in an answer where JSON may begin that are tried
 CATEGORY = re.compile(r"^[ \t]*[-*][ \t]+([^:\n]{1,40}):", re.MULTILINE)
 
 FIELDS = ("variations", "text", "category")
@@ -115,20 +115,12 @@ def parse(text: str) -> list[Variation]:
     Raises:
         ValueError: it holds no such JSON; the message says what is wrong in a few words.
     """
-    import json
-
-    decoder, wrong, at = json.JSONDecoder(), "it holds no JSON", text.find("{")
-    for _ in range(STARTS):
-        if at < 0:
-            break
+    wrong = "it holds no JSON"
+    for found in objects(text):
         try:
-            found, end = decoder.raw_decode(text, at)
             return Written.model_validate(found).variations
-        except (json.JSONDecodeError, RecursionError):
-            end = at + 1
         except ValidationError as error:
             wrong = _told(error)
-        at = text.find("{", end)
     raise ValueError(wrong)
 
 
