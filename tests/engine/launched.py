@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from luthier.engine.batches import Measured, measure_language
 from luthier.engine.guards import GuardSettings
 from luthier.engine.sharding import divide
 from luthier.engine.trainer import FitSettings, Material, fit
@@ -79,6 +81,13 @@ def stopping(loss: Any, number: int) -> Any:
     return asked
 
 
+def slow(example: Example) -> Measured:
+    """The last process is late: the others have reached the first step, and written, before it begins."""
+    if last() and ranks.size() > 1:
+        time.sleep(0.05)
+    return measure_language(example)
+
+
 def bad_rows() -> list[Example]:
     rows = examples(20)
     rows[7] = Example("bad:1", [5] * 9, [-100] + [5] * 8)
@@ -90,6 +99,9 @@ def case(name: str, base: Path, folder: Path) -> dict[str, Any]:
     train, held, loss, more, changes = examples(20), examples(6, 1), loss_sum, {}, {}
     if name == "plain":
         changes = {"token_budget": 60 + 30 * ranks.rank()}  # as where machines differ in threads
+    elif name == "late":
+        more = {"measure": slow}
+        changes = {"guards": GuardSettings()}
     elif name == "one row a step":
         changes = {"batch_size": 1}
     elif name == "one validation row":

@@ -16,7 +16,7 @@ from tests.engine.launched import case
 from tests.tiny import make
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CASES = ("plain", "one row a step", "one validation row", "nan", "memory", "whole step", "resumed", "stopped")
+CASES = ("plain", "late", "one row a step", "one validation row", "nan", "memory", "whole step", "resumed", "stopped")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")  # each on a free port
 LAUNCH = (sys.executable, *TORCHRUN, "-m", "tests.engine.launched")
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}

@@ -268,8 +268,10 @@ class StepTrainer(Trainer):
         ranks.wait()
 
     def save_start(self) -> None:
-        """Write the checkpoint of step 0, to which the guards can go back before there is another."""
-        self._save_checkpoint(self.model, None)
+        """Write the checkpoint of step 0, to which the guards can go back before there is another, if it is missing."""
+        found = checkpoints.path_of(self.plan.folder, 0).exists()
+        if not ranks.share(found):  # a process that is late would find what rank 0 has written meanwhile
+            self._save_checkpoint(self.model, None)
 
     def load_weights(self, path: Path) -> None:
         """Give the model the weights of a checkpoint.

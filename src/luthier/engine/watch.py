@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from luthier.engine.batches import steps_per_epoch
-from luthier.engine.checkpoints import path_of
 
 if TYPE_CHECKING:
     from luthier.engine.loop import StepTrainer
@@ -28,8 +27,7 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write what the guards can go back to before there is another checkpoint."""
-        plan = self._trainer.plan
-        if state.global_step == 0 and plan.settings.guards and not path_of(plan.folder, 0).exists():
+        if state.global_step == 0 and self._trainer.plan.settings.guards:
             self._trainer.save_start()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
