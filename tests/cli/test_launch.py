@@ -23,6 +23,7 @@ LAUNCHERS = {
     ],
     "accelerate, divided": ["accelerate.commands.launch", "--config_file", "fsdp.yaml"],
 }
+BY_LOSS = ("--set", "training.curriculum.by=loss")
 DIVIDED = """
 compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
@@ -50,10 +51,14 @@ def losses(run: Path) -> list[float]:
 
 @pytest.mark.parametrize("launcher", ["accelerate", "accelerate, divided"])
 def test_two_processes_make_the_run_that_one_makes(launcher: str, recipe: Path, own_folder: Path) -> None:
-    """By accelerate, which starts torch's launcher; `tests/engine/test_together.py` has torch's own."""
-    alone = api.run(api.load_recipe(recipe), runs=own_folder / "alone", until="train").path
+    """By accelerate, which starts torch's launcher; `tests/engine/test_together.py` has torch's own.
+
+    The curriculum has rank 0 measure losses, for which the other one waits.
+    """
+    loaded = api.load_recipe(recipe, {"training.curriculum.by": "loss"})
+    alone = api.run(loaded, runs=own_folder / "alone", until="train").path
     (own_folder / "fsdp.yaml").write_text(DIVIDED)
-    told = launched(launcher, own_folder, "train", recipe, "--runs", own_folder / "both")
+    told = launched(launcher, own_folder, "train", recipe, *BY_LOSS, "--runs", own_folder / "both")
     assert told.status == 0, told.err
     assert told.out.count("run: ") == 1
     assert told.err.count("train: ") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +125,16 @@ def test_a_machine_that_cannot_be_measured_gets_what_ships(monkeypatch: pytest.M
     monkeypatch.setattr(rate, "SECONDS", 0.01)
     monkeypatch.setattr(calibrate.sys, "executable", "/bin/false")
     assert not machine_for("cpu", torch.float32, rough=False).measured
+
+
+def test_a_process_of_several_measures_apart(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
+    """What measures must not wait for the processes that the launcher named, as none of them is to meet it."""
+    script = own_folder / "python"
+    script.write_text(f"#!/bin/sh\n[ $WORLD_SIZE = 1 ] && echo '{json.dumps(HERE.to_json())}'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(calibrate.sys, "executable", str(script))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert calibrate.calibrate("cpu", torch.float32) == HERE
 
 
 def test_small_trials_give_constants_that_tell_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,15 +19,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from luthier.models.machine import Machine, Seconds, fit_seconds, known, remember, shipped
+from luthier.run import ranks
 
 if TYPE_CHECKING:
     import torch
 
     from luthier.models.estimate import Work
 
-LIMIT = (
-    120  # seconds after which a machine that is too slow or too busy is left uncalibrated; it usually takes under 20
-)
+LIMIT = 120  # seconds after which a machine that is too slow or too busy is left as it is; it usually takes under 20
 STEPS = 4  # of a trial; the first one warms up
 RATE = 1.0e11  # matrix products of a machine on which the trials have the rows of the table; a faster one gets more
 MOST = 64.0
@@ -106,7 +105,9 @@ def calibrate(device: str, dtype: torch.dtype) -> Machine | None:
     words = (device, str(dtype).removeprefix("torch."), str(torch.get_num_threads()))
     command = [sys.executable, "-m", "luthier.kinds.calibrate", *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)  # noqa: S603  (our own module)
+        done = subprocess.run(  # noqa: S603  (our own module)
+            command, env=ranks.apart(), capture_output=True, text=True, check=True, timeout=LIMIT
+        )
         told = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, OSError, ValueError, IndexError):
         return None

@@ -33,6 +33,9 @@ def fit_on_path(
     if not settings.token_budget:
         settings = replace(settings, token_budget=token_budget(model.config, device))
     checkpointing = _checkpointing(model, taught.material, settings)
+    ranks.join()
+    if any(ranks.gather(checkpointing.on)):  # on all or on none: what is recomputed is gathered again
+        checkpointing = replace(checkpointing, on=True)
     if checkpointing.on:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     with lean_lora(model) as lora_path, lean_blocks(model, settings.compiled) as blocks:

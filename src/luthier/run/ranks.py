@@ -88,6 +88,11 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def apart() -> dict[str, str]:
+    """Return the environment for a process that is started by one of these and is none of them."""
+    return {**os.environ, "WORLD_SIZE": "1"}
+
+
 def share(value: Any = None) -> Any:
     """Return rank 0's value, a JSON document, on every rank. All of them call it."""
     return gather(value)[0] if size() > 1 else value
@@ -128,16 +133,6 @@ def add_up(tensors: Sequence[torch.Tensor]) -> None:
 def wait() -> None:
     """Wait until every rank is here."""
     gather(None)
-
-
-@contextmanager
-def leader_first() -> Iterator[None]:
-    """Let rank 0 through alone; the others follow when it is done, and find what it has stored."""
-    if not leads():
-        wait()
-    yield
-    if leads():
-        wait()
 
 
 @contextmanager

@@ -283,8 +283,7 @@ def _paced(
     if given.by == "length":
         found = difficulty.by_length(material)
     elif given.by == "loss":
-        with ranks.leader_first():
-            found = difficulty.by_loss(model, material, kept, progress)
+        found = difficulty.by_loss(model, material, kept, progress)
     else:
         labels = {row.id: (row.place, row.label(given.by)) for row in rows}
         found = difficulty.from_labels([labels[example.id] for example in material.train], given.by, given.order)
