@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from luthier.engine.loop import Material
+from luthier.engine.material import Material
 from luthier.engine.sharding import divide, is_divided
 from luthier.errors import StageError
 from tests.engine.little import collate, examples, loss_sum, model_at

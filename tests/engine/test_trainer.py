@@ -327,7 +327,8 @@ def test_decay_is_on_matrices_only(base: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     from luthier.engine.course import Course, MetricsLog
-    from luthier.engine.loop import Plan, StepTrainer
+    from luthier.engine.loop import StepTrainer
+    from luthier.engine.material import Plan
 
     full = AutoModelForCausalLM.from_pretrained(base)
     material = Material(examples(4), [], collate, loss_sum)

@@ -15,7 +15,7 @@ from luthier.run.atomic import read_json, write_json
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
-    from luthier.engine.loop import Material
+    from luthier.engine.material import Material
 
 SHOWN = 5
 MEASURED = ("length", "loss")  # what is measured; any other word names a field of the rows

@@ -21,7 +21,7 @@ from luthier.errors import StageError
 from luthier.run import ranks
 
 if TYPE_CHECKING:
-    from luthier.engine.loop import Material
+    from luthier.engine.material import Material
 
 PROBED = 2  # examples whose loss is compared, whole and divided: the shortest
 ROUNDING = 64  # units in the last place by which the two may differ; devices sum in other orders

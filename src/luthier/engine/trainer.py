@@ -17,7 +17,8 @@ from luthier.engine.guarding import GUARDS, Return
 from luthier.engine.guards import go_back
 from luthier.engine.identity import fingerprint_of
 from luthier.engine.interrupt import Stop, stoppable
-from luthier.engine.loop import Material, Plan, StepTrainer
+from luthier.engine.loop import StepTrainer
+from luthier.engine.material import Material, Plan
 from luthier.engine.plateau import require_validation
 from luthier.engine.settings import FitSettings
 from luthier.engine.watch import Watch

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from luthier.data.rows import Row
     from luthier.engine.batches import Measured, Micro
-    from luthier.engine.loop import Material
+    from luthier.engine.material import Material
     from luthier.models.estimate import Load
     from luthier.models.load import Base
     from luthier.models.vectors import Embedder

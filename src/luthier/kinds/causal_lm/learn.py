@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from luthier.engine.batches import Measured, Micro, measure_language, micro_batches
-from luthier.engine.loop import Material
+from luthier.engine.material import Material
 from luthier.kinds.base import Encoded, Objective, Taught
 from luthier.kinds.causal_lm.loss import KEEP, Head, find_head, handed_through
 from luthier.kinds.causal_lm.rows import IGNORED, Example

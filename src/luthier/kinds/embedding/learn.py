@@ -181,7 +181,7 @@ class Teacher:
     def step(
         self, model: Any, micro_batches: Sequence[Batch], weight: float, backward: Callable[[Tensor], None]
     ) -> Tensor:
-        """Take the gradients of one optimizer step; see `engine.loop.Material.whole_step`."""
+        """Take the gradients of one optimizer step; see `engine.material.Material.whole_step`."""
         batch = joined(micro_batches)
         parts = self._parts(batch)
         config = _config(model)
