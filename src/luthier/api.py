@@ -91,7 +91,7 @@ def compare_scores(
 
 
 def schedule(recipe: Loaded, runs: str | Path = "runs") -> list[Point]:
-    """Return step, learning rate and phase of every optimizer step.
+    """Return step, learning rate and phase of every optimizer step that `luthier plan` counts.
 
     Raises:
         UserError: as for `learning_rate`.
@@ -103,7 +103,7 @@ def learning_rate(recipe: Loaded, runs: str | Path = "runs") -> Schedule:
     """Return the learning rate as a function of the optimizer step, from 1; `get_phase_info(step)` tells its phase.
 
     Raises:
-        UserError: the schedule cannot be walked in the steps of the training, or the data cannot be read.
+        UserError: the schedule cannot be walked in the steps of the training, or the data cannot be read or trained on.
     """
     from luthier.cli.schedule import schedule_of
 

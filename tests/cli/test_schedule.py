@@ -12,16 +12,31 @@ from typer.testing import CliRunner
 
 import luthier
 from luthier.cli import app
+from luthier.cli.plan import plan_of
 from luthier.cli.schedule import Planned, render
 from luthier.engine.schedules import Schedule
 from luthier.errors import UserError
 from luthier.recipe.phases import Phase
+from tests.tiny import make
 
 RECIPE = """
 name: small
 data: {{source: rows.jsonl, near_duplicates: off, split: {{train: 0.6, validation: 0.2, test: 0.2}}}}
 training: {{{training}}}
 """
+WORDS = ("analyst", "baker", "carpenter", "driver", "engineer", "florist", "gardener", "hatter", "judge", "keeper")
+# Of 40 rows four have a question that leaves no room for an answer; of 50 titles some are held back.
+INPUTS = {
+    "causal-lm": "prompt,completion\n"
+    + "".join(f"{'why ' * (80 if number % 10 == 0 else 1)}{number},so {number}\n" for number in range(40)),
+    "embedding": "title,family\n"
+    + "".join(f"{rank} {word},{word}\n" for word in WORDS for rank in ("junior", "senior", "lead", "head", "chief")),
+}
+DATA = {
+    "causal-lm": ("llama", "{source: rows.csv, max_length: 64, near_duplicates: off}"),
+    "embedding": ("bert", "{source: rows.csv, format: titles, near_duplicates: off,\n  max_length: 32, "
+                  "fields: {title: title, label: family, group: family}}"),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -61,6 +76,43 @@ def test_rows_are_counted_in_the_data_or_in_a_prepared_run(recipe: Path) -> None
     assert "24 training rows of run " in text
     other = CliRunner().invoke(app, ["schedule", str(recipe), "--set", "seed=1"], catch_exceptions=False).stdout
     assert "counted by preparing" in other, "the prepared run has another seed"
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_steps_are_those_that_the_plan_counts(kind: str, own_folder: Path) -> None:
+    base, data = DATA[kind]
+    recipe, lines = own_folder / "recipe.yaml", INPUTS[kind].splitlines(keepends=True)
+    recipe.write_text(
+        f"name: small\nkind: {kind}\nmodel: {{base: {make(base, own_folder / 'base')}}}\ndata: {data}\n"
+        "adapter: {targets: all-linear}\ntraining: {epochs: 1, batch_size: 1}\n"
+    )
+    (own_folder / "rows.csv").write_text("".join(lines))
+    prepared = CliRunner().invoke(app, ["prepare", str(recipe), "--quiet"], catch_exceptions=False)
+    assert prepared.exit_code == 0, prepared.output
+    (folder,) = Path("runs/small").iterdir()
+    there = len((folder / "1-data/train.jsonl").read_text().splitlines())
+    loaded = luthier.load_recipe(recipe)
+    steps = len(points(str(recipe)))
+    assert steps == plan_of(loaded.recipe, calibrate=False)["steps"] < there
+    assert len(luthier.schedule(loaded)) == luthier.learning_rate(loaded).steps == steps
+    assert f"{steps} steps (from {steps} of {there} training rows of run {folder.name})" in told(str(recipe))
+
+    (own_folder / "rows.csv").write_text("".join(lines[:-10]))
+    fewer = len(points(str(recipe)))
+    assert fewer == plan_of(loaded.recipe, calibrate=False)["steps"] < steps
+    assert "training rows, counted by preparing the data now)" in told(str(recipe))
+
+
+def test_a_base_without_its_tokenizer(recipe: Path) -> None:
+    text = told(str(recipe), "--set", "model.base=falcon-rw-1b")
+    assert "24 training rows, counted by preparing the data now, not yet as tokens: the tokenizer of Falcon" in text
+
+
+def test_nothing_to_train_on(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier.data.rows.read_rows", lambda path: [])
+    result = CliRunner().invoke(app, ["schedule", str(recipe)])
+    assert isinstance(result.exception, UserError)
+    assert result.exception.problem == "There are no rows to train on."
 
 
 def told(*words: str) -> str:
@@ -122,9 +174,58 @@ def test_by_the_logarithm_equal_ratios_have_equal_heights() -> None:
     assert "0.0001 ┤" in text, "in the middle"
 
 
+def test_a_name_that_is_no_schedule_and_no_recipe(recipe: Path) -> None:
+    def refused(other: str) -> UserError:
+        error = CliRunner().invoke(app, ["schedule", str(recipe), "--set", "training.steps=5", "--vs", other]).exception
+        assert isinstance(error, UserError)
+        return error
+
+    error = refused("cosin")
+    assert error.problem == "There is no schedule and no recipe called 'cosin'."
+    assert error.place == "--vs"
+    assert error.remedy.startswith("Did you mean 'cosine'? Schedules: constant, linear, cosine,")
+    assert "Shipped recipes: interviewmate" in error.remedy
+    assert refused("interviewmat").remedy.startswith("Did you mean 'interviewmate'?")
+    assert refused("xyz").remedy.startswith("Name a schedule, or a recipe: its file, folder or name. Schedules: ")
+    assert refused("none.yaml").problem == "There is no such recipe file."
+
+
+PLATEAU = "training.schedule.name=plateau"
+
+
 def test_reductions_are_told(recipe: Path) -> None:
-    text = told(str(recipe), "--set", "training.steps=40", "--set", "training.schedule.name=plateau")
-    assert "reduced on a plateau: times 0.5 after 2 evaluations" in text
+    often = ("--set", "training.checkpoint_every=10")
+    text = told(str(recipe), "--set", "training.steps=40", *often, "--set", PLATEAU)
+    assert "\nreduced on a plateau: times 0.5 after 2 evaluations" in text
+    text = told(str(recipe), "--set", "training.steps=40", *often, "--vs", "plateau")
+    assert "\n○ reduced on a plateau: times 0.5 after 2 evaluations" in text
+    assert "● reduced" not in text
+    own = ("--set", "training.schedule.plateau.factor=0.1")
+    text = told(str(recipe), "--set", "training.steps=40", *often, *own, "--vs", "plateau")
+    assert "\n● reduced on a plateau: times 0.1 after 2" in text
+    assert "\n○ reduced on a plateau: times 0.1 after 2" in text, "its own settings, not the defaults"
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "never"),
+    [
+        (6, 100, "there is 1 evaluation in 6 steps (training.checkpoint_every is 100; at most 2 would do)"),
+        (6, 3, "there are 2 evaluations in 6 steps (training.checkpoint_every is 3; at most 2 would do)"),
+        (6, 2, ""),
+        (2, 1, "there are 2 evaluations in 2 steps (training.checkpoint_every is 1)"),
+    ],
+)
+def test_a_patience_that_cannot_run_out_is_told(recipe: Path, steps: int, every: int, never: str) -> None:
+    seldom = ("--set", f"training.steps={steps}", "--set", f"training.checkpoint_every={every}")
+    seldom += ("--set", "training.schedule.warmup=0")
+    stopping = ("--set", "training.early_stopping.patience=2")
+    reduced = "reduced on a plateau: never, its patience is 2 and"
+    text = told(str(recipe), *seldom, *stopping, "--set", PLATEAU)
+    for what in ("reduced on a plateau", "stopped early"):
+        assert (f"{what}: never, its patience is 2 and {never}" in text) == bool(never)
+    assert "stopped early" not in text or never
+    assert ("times 0.5 after 2 evaluations" in text) == (not never)
+    assert (f"○ {reduced} {never}" in told(str(recipe), *seldom, "--vs", "plateau")) == bool(never)
 
 
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])

@@ -130,10 +130,11 @@ def test_a_machine_that_cannot_be_measured_gets_what_ships(monkeypatch: pytest.M
 def test_a_process_of_several_measures_apart(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     """What measures must not wait for the processes that the launcher named, as none of them is to meet it."""
     script = own_folder / "python"
-    script.write_text(f"#!/bin/sh\n[ $WORLD_SIZE = 1 ] && echo '{json.dumps(HERE.to_json())}'\n")
+    script.write_text(f"#!/bin/sh\n[ -z $WORLD_SIZE$RANK ] && echo '{json.dumps(HERE.to_json())}'\n")
     script.chmod(0o755)
     monkeypatch.setattr(calibrate.sys, "executable", str(script))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert calibrate.calibrate("cpu", torch.float32) == HERE
 
 

@@ -70,8 +70,19 @@ def test_the_peak_of_three_phases() -> None:
     assert [one.end for one in scaled["phases"]] == pytest.approx([4e-5, 1e-6, 1e-8])
 
 
-def test_a_plateau_by_name_has_its_section() -> None:
-    Path("recipe.yaml").write_text(f"{MINIMAL}training: {{schedule: {{name: plateau}}}}\n")
+@pytest.mark.parametrize("given", ["", ", plateau: on", ", plateau: {}"])
+def test_a_plateau_by_name_has_its_section(given: str) -> None:
+    Path("recipe.yaml").write_text(f"{MINIMAL}training: {{schedule: {{name: plateau{given}}}}}\n")
     plateau = load_recipe("recipe.yaml").recipe.training.schedule.plateau
     assert plateau is not None
     assert plateau.factor == 0.5
+
+
+@pytest.mark.parametrize("off", ["off", "false", "none", "null"])
+def test_a_plateau_by_name_cannot_be_off(failing: Failing, off: str) -> None:
+    (error,) = failing(f"{MINIMAL}training: {{schedule: {{name: plateau,\n  plateau: {off}}}}}\n")
+    assert "The schedule plateau is constant but for its reductions, and training.schedule.plateau is off" in str(error)
+    assert error.place == "recipe.yaml:5"
+    assert "set it to on" in error.remedy
+    Path("recipe.yaml").write_text(f"{MINIMAL}training: {{schedule: {{plateau: {off}}}}}\n")
+    assert load_recipe("recipe.yaml").recipe.training.schedule.plateau is None

@@ -35,7 +35,8 @@ CalibrateOption = Annotated[
     typer.Option(
         "--calibrate/--no-calibrate",
         show_default=False,
-        help="Measure this machine first, once, for about 20 seconds. By default where training takes over 2 minutes.",
+        help="Measure this machine first, for about 20 seconds, again where that was done before. By default once, "
+        "where training takes over 2 minutes.",
     ),
 ]
 HIGHLIGHT, PLAIN = "\033[30;42m", "\033[0m"
@@ -99,8 +100,7 @@ def render(told: dict[str, Any], colours: bool = False) -> str:
         *_targets(told["targets"]),
         f"memory      {memory['total']:.2f} GiB = "
         + " + ".join(f"{name} {value:.2f}" for name, value in memory.items() if name != "total"),
-        f"steps       {told['steps']:,}; the largest micro-batch has {told['micro_batch']['examples']} examples, "
-        f"{told['micro_batch']['tokens']:,} tokens",
+        f"steps       {told['steps']:,}; the largest micro-batch has {_micro_batch(told['micro_batch'])}",
         f"tokens      {tokens['rows']:,} rows; median {tokens['median']:,}, p95 {tokens['p95']:,}, "
         f"max {tokens['max']:,}{about}; longer than {tokens['max_length']:,}: {tokens['truncated']:,} truncated, "
         f"{tokens['dropped']:,} left out",
@@ -141,6 +141,11 @@ def _prepared(recipe: Recipe, runs: Path, quiet: bool) -> Iterator[RunFolder]:
         folder = RunFolder(Path(aside))
         prepare(recipe, folder, choose(quiet))
         yield folder
+
+
+def _micro_batch(told: dict[str, int | None]) -> str:
+    sizes = ((told["examples"], "example"), (told["tokens"], "token"))
+    return ", ".join(f"{size:,} {unit}{'' if size == 1 else 's'}" for size, unit in sizes if size is not None)
 
 
 def _cost(cost: dict[str, float] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import typer
 
 from luthier.cli.console import DEFAULT_RUNS, JsonOption, RecipeArgument, RunsOption, SetOption, load, print_json
 from luthier.cli.curve import MARKS, columns, draw
+from luthier.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from luthier.engine.schedules import Point, Schedule
+    from luthier.recipe.pace import Plateau
     from luthier.recipe.schema import Recipe
-    from luthier.run.folder import RunFolder
 
 TABLE_ROWS = 12
 LOG_RANGE = 1e-4  # of the highest rate; lower ones are drawn at the bottom
@@ -34,13 +36,13 @@ class Planned:
 
     Attributes:
         name: for people. schedule: a rate for every step. source: where their number comes from.
-        reductions: when the rate is reduced besides, in words; "" when it is not.
+        notes: in words, what the validation loss does to the rate and to the end of the training, or cannot do.
     """
 
     name: str
     schedule: Schedule
     source: str
-    reductions: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def register(app: typer.Typer) -> None:
@@ -58,9 +60,10 @@ def schedule(
     log: LogOption = False,
 ) -> None:
     """Show the learning rate of every optimizer step, and its phases."""
-    planned = [schedule_of(load(recipe, settings).recipe, runs)]
+    own = load(recipe, settings).recipe
+    planned = [schedule_of(own, runs)]
     if other is not None:
-        planned.append(_other(other, planned[0], runs))
+        planned.append(_other(other, own, planned[0], runs))
     if picture is not None:
         from luthier.report import rates
 
@@ -75,11 +78,11 @@ def schedule(
 def schedule_of(recipe: Recipe, runs: Path = DEFAULT_RUNS) -> Planned:
     """Return the schedule of a recipe.
 
-    The number of steps is that of the recipe, or follows from its epochs and the training rows: those of the latest
-    run that prepared the same data, else those that preparing it now gives.
+    The number of steps is that of the recipe, or follows from its epochs and the rows that it trains on, see
+    `training_rows`.
 
     Raises:
-        UserError: the schedule cannot be walked in so many steps, or the data cannot be read.
+        UserError: the schedule cannot be walked in so many steps, or the data cannot be read or trained on.
     """
     from luthier.engine.batches import count_steps
     from luthier.engine.settings import FitSettings
@@ -87,34 +90,40 @@ def schedule_of(recipe: Recipe, runs: Path = DEFAULT_RUNS) -> Planned:
     training = recipe.training
     rows, source = (0, "training.steps") if training.steps else training_rows(recipe, runs)
     steps = count_steps(rows, training.batch_size, training.epochs, training.steps)
-    plateau = training.schedule.plateau
-    reductions = ""
-    if plateau is not None:
-        reductions = (
-            f"times {plateau.factor:g} after {plateau.patience} evaluations without a lower validation loss, "
-            f"down to {plateau.floor:g} of the rates shown"
-        )
-    return Planned(recipe.name, FitSettings(**training.steering()).schedule_over(steps), source, reductions)
+    schedule = FitSettings(**training.steering()).schedule_over(steps)
+    notes = [_reduced(training.schedule.plateau, steps, training.checkpoint_every)] if training.schedule.plateau else []
+    if training.early_stopping is not None:
+        never = _never(training.early_stopping.patience, steps, training.checkpoint_every)
+        notes += [f"stopped early: {never}"] if never else []
+    return Planned(recipe.name, schedule, source, tuple(notes))
 
 
 def training_rows(recipe: Recipe, runs: Path) -> tuple[int, str]:
-    """Return the number of training rows and, for people, where it was counted."""
-    import tempfile
+    """Return the number of rows that are trained on and, for people, where it was counted.
 
-    from luthier.run.folder import RunFolder, list_runs
-    from luthier.run.manifest import digest_value, read_manifest
-    from luthier.run.progress import Silent
-    from luthier.stages.prepare import prepare
+    They are counted as `luthier plan` counts them: in the latest run that prepared the same data, else by preparing it
+    now, without the rows that the kind holds back and, where the tokenizer is at hand, those that `encode` leaves out.
 
-    values = recipe.model_dump(mode="json")
-    for run in list_runs(runs, recipe.name):
-        prepared = (read_manifest(run.data) or {}).get("settings", {})
-        if all(prepared.get(key) == digest_value(values[key]) for key in ("data", "seed")):
-            return _count(run), f"{_count(run):,} training rows of run {run.id}"
-    with tempfile.TemporaryDirectory() as aside:
-        folder = RunFolder(Path(aside))
-        prepare(recipe, folder, Silent())
-        return _count(folder), f"{_count(folder):,} training rows, counted by preparing the data now"
+    Raises:
+        UserError: the data cannot be read, or there is nothing in it to train on.
+    """
+    from luthier.cli.plan import _prepared
+    from luthier.data.rows import read_rows
+    from luthier.kinds import kind_named
+    from luthier.models.bases import resolve
+    from luthier.stages.plan import _count
+
+    with _prepared(recipe, runs, quiet=True) as folder:
+        rows = read_rows(folder.rows("train"))
+        where = f" of run {folder.id}" if folder.record.is_file() else ", counted by preparing the data now"
+    if not rows:
+        raise UserError("There are no rows to train on.", "1-data/train.jsonl", "See 1-data/rejected.jsonl.")
+    base, (kept, _) = resolve(recipe.model.base), kind_named(recipe.kind).rows.trained_on(rows)
+    counted = _count(recipe, base, kept)
+    trained = len(counted.measured)
+    many = f"{trained:,} of {len(rows):,}" if trained < len(rows) else f"{trained:,}"
+    unseen = f", not yet as tokens: the tokenizer of {base.name} is not on this machine" if counted.estimated else ""
+    return trained, f"{many} training rows{where}{unseen}"
 
 
 def render(planned: Sequence[Planned], log: bool = False) -> str:
@@ -133,20 +142,65 @@ def render(planned: Sequence[Planned], log: bool = False) -> str:
     lines += ["", *(_row_of_two(planned) if len(planned) > 1 else _row_of_one(planned[0].schedule.table(), steps))]
     if len(planned) > 1:
         lines += [_compared(step, planned) for step in steps]
-    lines += [f"\nreduced on a plateau: {one.reductions}" for one in planned if one.reductions]
+    for mark, one in zip(_marks(planned), planned, strict=True):
+        lines += [f"\n{mark}{note}" for note in one.notes]
     return "\n".join(lines)
 
 
-def _other(named: str, first: Planned, runs: Path) -> Planned:
+def _other(named: str, recipe: Recipe, first: Planned, runs: Path) -> Planned:
     """Return what to compare with: the schedule of that name over the same steps and peak, else a recipe's."""
     from luthier.engine.schedules import SHAPES, Schedule
-    from luthier.recipe.pace import READ_BY
+    from luthier.recipe.pace import READ_BY, Plateau
 
-    if named in SHAPES:
-        own = first.schedule
-        warmup = own.warmup if named in READ_BY["warmup"] else 0
-        return Planned(named, Schedule(own.steps, own.peak, named, warmup), first.source)
-    return schedule_of(load(named, None).recipe, runs)
+    if named not in SHAPES:
+        _require_recipe(named)
+        return schedule_of(load(named, None).recipe, runs)
+    own, training = first.schedule, recipe.training
+    warmup = own.warmup if named in READ_BY["warmup"] else 0
+    plateau = training.schedule.plateau or Plateau()
+    notes = (_reduced(plateau, own.steps, training.checkpoint_every),) if named == "plateau" else ()
+    return Planned(named, Schedule(own.steps, own.peak, named, warmup), first.source, notes)
+
+
+def _require_recipe(named: str) -> None:
+    """Refuse a word that is neither a recipe nor a schedule; of a path the error says what is wrong with it.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    from luthier.engine.schedules import SHAPES
+    from luthier.recipe.names import find, shipped
+
+    try:
+        find(named)
+    except UserError as error:
+        if error.place:
+            raise
+        known = f"Schedules: {', '.join(SHAPES)}. Shipped recipes: {', '.join(shipped())}."
+        close = did_you_mean(named, [*SHAPES, *shipped()], "Name a schedule, or a recipe: its file, folder or name.")
+        raise UserError(f"There is no schedule and no recipe called '{named}'.", "--vs", f"{close} {known}") from error
+
+
+def _reduced(plateau: Plateau, steps: int, every: int) -> str:
+    reductions = (
+        f"times {plateau.factor:g} after {plateau.patience} evaluations without a lower validation loss, "
+        f"down to {plateau.floor:g} of the rates shown"
+    )
+    return f"reduced on a plateau: {_never(plateau.patience, steps, every) or reductions}"
+
+
+def _never(patience: int, steps: int, every: int) -> str:
+    """Return why a patience cannot run out in so many steps, "" when it can: the first evaluation is always a best."""
+    evaluations = math.ceil(steps / every)
+    if evaluations > patience:
+        return ""
+    most = (steps - 1) // patience
+    enough = f"; at most {most} would do" if most else ""
+    many = "is 1 evaluation" if evaluations == 1 else f"are {evaluations} evaluations"
+    return (
+        f"never, its patience is {patience} and there {many} in {steps:,} steps "
+        f"(training.checkpoint_every is {every:,}{enough})"
+    )
 
 
 def _head(planned: Planned) -> str:
@@ -190,9 +244,3 @@ def _spread(steps: range, most: int) -> list[int]:
     if len(steps) <= most:
         return list(steps)
     return [steps[round(at * (len(steps) - 1) / (most - 1))] for at in range(most)]
-
-
-def _count(folder: RunFolder) -> int:
-    from luthier.run.atomic import read_jsonl
-
-    return sum(1 for _ in read_jsonl(folder.rows("train")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,7 +59,12 @@ class Course:
         """Take in a validation loss. Any new lowest loss is the best; patience asks for a fall of over `threshold`.
 
         Where the rate is reduced now, patience begins anew: the lower rate gets its chance before training stops.
+        A loss that is not finite counts as one that did not fall, for patience alone.
         """
+        if not math.isfinite(loss):
+            self.waited += 1
+            self.stopped = patience is not None and self.waited >= patience
+            return
         if self.best_loss is None or loss < self.best_loss:
             self.best_step, self.best_loss = self.step, loss
         if self.reference is None or loss < self.reference - threshold:

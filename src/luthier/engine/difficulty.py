@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,11 @@ def from_labels(labels: Sequence[tuple[str, Any]], field: str, order: Sequence[s
         labels: (place of the row, its value) row by row. field: its name, for messages. order: from easy to hard.
 
     Raises:
-        UserError: rows without the field, a value that is no number or not in `order`, or all values equal.
+        UserError: rows without the field or with nothing in it, a value that is no number or not in `order`, or all
+            values equal.
     """
     places = {value: float(place) for place, value in enumerate(order)}
-    missing = [place for place, value in labels if value is None]
+    missing = [place for place, value in labels if value is None or _is_blank(value, places)]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(labels)} training rows have no field {field!r}, by which they are to be ordered.",
@@ -125,6 +126,11 @@ def _losses(model: Any, material: Material, progress: Progress) -> list[float]:
             advance(1)
     model.train(training)
     return found
+
+
+def _is_blank(value: Any, places: Mapping[str, float]) -> bool:
+    """Tell whether a cell of a table was left empty; an order that names the empty text has a place for it."""
+    return isinstance(value, str) and not value.strip() and value not in places
 
 
 def _number(value: Any) -> float | None:

@@ -88,8 +88,8 @@ class Guarding:
             guards.take_in(standing, seen)
             return ""
         told = ranks.gather([_guilty(shares, ids), [row for part in ids for row in part]])
-        guilty = [row for rows, _ in told for row in rows]
-        return self.act(replace(event, rows=tuple(guilty or (row for _, rows in told for row in rows))), seen)
+        guilty = [row for rows, _ in told for row in rows] or [row for _, rows in told for row in rows]
+        return self.act(replace(event, rows=tuple(dict.fromkeys(guilty))), seen)  # all have all rows of a whole step
 
     def act(self, event: Event, seen: Seen | None = None) -> str:
         """Do what is to be done about an event, see `judge`."""

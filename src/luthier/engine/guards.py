@@ -36,6 +36,7 @@ MOVES_EVERY = 50  # steps between two looks at whether the trained weights move
 OVERFLOWS = 20  # float16 steps in a row that the loss scaler may skip while it looks for a scale
 ZEROS = 0.5  # share of gradient values that are zero in float16
 SHOWN_IDS = 16
+OF_VALIDATION = "non-finite validation loss"
 OF_A_BATCH = ("non-finite loss", "non-finite gradient", "loss spike", "gradient explosion")
 
 
@@ -44,7 +45,8 @@ class GuardSettings:
     """What is done when something goes wrong.
 
     Attributes:
-        on_nonfinite: for a loss or gradient that is not a finite number; on_spike: for a loss or a gradient far above
+        on_nonfinite: for a loss or gradient that is not a finite number; of a validation loss there is nothing to skip,
+            so "skip" tells it and goes on. on_spike: for a loss or a gradient far above
             its running estimate. "skip" leaves the step out, "return" goes back to the last good checkpoint with a
             lower learning rate and leaves the step out there, "stop" ends the training with a diagnosis.
         returns: how often training may go back before it is stopped. factor: what each return multiplies the rate by.
@@ -256,6 +258,10 @@ def decide(
         asked = settings.on_nonfinite
     elif event.what in ("loss spike", "gradient explosion"):
         asked = settings.on_spike
+    if asked == "skip" and event.what == OF_VALIDATION:  # no batch did it: there is none to leave out
+        if not lost:
+            return "tell"
+        asked = "return"
     lately = [step for step in standing.left_out if step > event.step - WINDOW]
     if asked == "skip" and (lost or len(lately) + 1 >= REPEATED):
         asked = "return"
@@ -297,9 +303,10 @@ def diagnosis(standing: Standing, event: Event, broken: str = "") -> StageError:
     back = f" Going back {standing.returns} times with a lower rate did not help." if standing.returns else ""
     rows = list(event.rows)
     shown = ", ".join(rows[:SHOWN_IDS]) + (f" and {len(rows) - SHOWN_IDS} more" if len(rows) > SHOWN_IDS else "")
+    ended = "after this step" if event.what == OF_VALIDATION else "before this step was taken"
     return StageError(
         f"{_told(event)} at step {event.step}{before}, with learning rate {event.learning_rate:.3g}.{back} "
-        "Training stopped before this step was taken.",
+        f"Training stopped {ended}.",
         f"rows {shown}" if shown else "the validation rows",
         _remedy(standing, event, broken),
     )
@@ -310,7 +317,7 @@ def _told(event: Event) -> str:
         return f"The loss is {event.value}"
     if event.what == "non-finite gradient":
         return f"The gradient has norm {event.value}"
-    if event.what == "non-finite validation loss":
+    if event.what == OF_VALIDATION:
         return f"The validation loss is {event.value}"
     if event.what == "dead adapter":
         return f"No trained weight moved over {MOVES_EVERY} steps: dead adapter"

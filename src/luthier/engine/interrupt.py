@@ -15,11 +15,13 @@ class Stop:
     """Whether someone asked to stop, and by which signal.
 
     Attributes:
-        signal: that came, None before. agreed: several processes have agreed to stop, see `together.agree`.
+        signal: that came, here or to another process; None before. heard: one came here.
+        agreed: several processes have agreed to stop, see `together.agree`.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.heard = False
         self.agreed = False
 
     @property
@@ -51,10 +53,12 @@ def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
         return
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if stop.signal is not None:
+        if stop.heard:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        stop.signal = number
-        say("  stopping: this step is finished and saved first; once more stops at once")
+        stop.heard = True
+        if stop.signal is None:  # another process may have heard it first
+            stop.signal = number
+            say("  stopping: this step is finished and saved first; once more stops at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

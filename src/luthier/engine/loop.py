@@ -30,7 +30,7 @@ from luthier.engine.batches import (
 )
 from luthier.engine.course import Course, MetricsLog
 from luthier.engine.guarding import Guarding
-from luthier.engine.guards import Event
+from luthier.engine.guards import OF_VALIDATION, Event
 from luthier.engine.interrupt import Stop
 from luthier.engine.material import Plan
 from luthier.errors import StageError
@@ -96,6 +96,9 @@ class StepTrainer(Trainer):
         optimizer: Any = self.optimizer
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate
+        scaler: Any = self.accelerator.scaler
+        if scaler is not None and scaler._scale is None:  # its first loss makes it, and this process may have none
+            scaler.scale(torch.zeros((), device=self.args.device))
         index = inputs["step"] - 1
         while not self._attempt(model):
             self._lessen(lambda budget: self._steps.sizes(index, budget))
@@ -116,6 +119,8 @@ class StepTrainer(Trainer):
 
     def _ran_out(self, error: Exception) -> bool:
         """Return False where memory ran out and the step can be done again; raise otherwise."""
+        if self._divided and ranks.lost(error):
+            raise ranks.parted() from error
         if not memory.ran_out(error):
             raise error
         if self._divided:  # the other processes wait in the middle of a layer
@@ -177,7 +182,7 @@ class StepTrainer(Trainer):
         settings, course = self.plan.settings, self.course
         loss = self._validation_loss()
         if not math.isfinite(loss):
-            self._guarding.act(Event("non-finite validation loss", course.step, loss, math.inf, (), self.learning_rate))
+            self._guarding.act(Event(OF_VALIDATION, course.step, loss, math.inf, (), self.learning_rate))
         course.judge(loss, settings.patience, settings.threshold, settings.plateau)
         self.metrics_log.add(step=course.step, validation_loss=loss)
         self.control.should_evaluate = False
@@ -237,8 +242,7 @@ class StepTrainer(Trainer):
     def _validation_loss(self) -> float:
         material, rows = self.plan.material, self.plan.material.validation
         if self._held_out is None:
-            cut = [(part, True) for part in self._held_out_parts(self._micro[0])]
-            cut += [(part, False) for part in self._held_out_fillers()]
+            cut = self._held_out_cut()
             self._held_out = [(material.collate([rows[row] for row in part]), counts) for part, counts in cut]
         model: Any = self.model
         model.eval()
@@ -260,18 +264,26 @@ class StepTrainer(Trainer):
         ranks.add_up([whole])
         return float(whole[0] / whole[1])
 
+    def _held_out_cut(self) -> list[tuple[list[int], bool]]:
+        """Return the validation rows that this process reads, a micro-batch at a time, and whether they count here.
+
+        What does not count is read so that all walk through a divided model equally often.
+        """
+        measured, share = self._held_out_measured, (ranks.rank(), ranks.size())
+        every = range(len(measured))
+        if self.plan.material.whole_step is None:
+            more = fillers(every, measured, self._micro, share) if self._divided else []
+            return [(part, True) for part in self._held_out_parts(self._micro[0])] + [(part, False) for part in more]
+        mine = share_of(every, measured, share)  # each row has a loss of its own, and may be read in several passes
+        return [([row], row in mine) for row in every if self._divided or row in mine]
+
     def _held_out_parts(self, budget: int) -> list[list[int]]:
         """Return the validation rows of this process, cut into micro-batches."""
         measured = self._held_out_measured
         mine = share_of(range(len(measured)), measured, (ranks.rank(), ranks.size()))
+        if self.plan.material.whole_step is not None:
+            return [[row] for row in mine]
         return micro_batches(mine, measured, budget, *self._micro[1:])
-
-    def _held_out_fillers(self) -> list[list[int]]:
-        """Return what this process reads besides, so that all walk through a divided model equally often."""
-        if not self._divided:
-            return []
-        measured = self._held_out_measured
-        return fillers(range(len(measured)), measured, self._micro, (ranks.rank(), ranks.size()))
 
     @cached_property
     def _held_out_measured(self) -> list[Measured]:

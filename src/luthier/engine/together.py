@@ -35,8 +35,12 @@ def add_gradients(moved: Sequence[torch.Tensor], losses: Sequence[torch.Tensor],
     """
     loss = torch.stack(list(losses)).sum() if losses else torch.zeros((), device=device)
     if ranks.size() > 1:
+        touched = torch.tensor([float(weight.grad is not None) for weight in moved], device=device)
         for weight in moved:
             if weight.grad is None:  # this process had no rows, or none of them touched it
                 weight.grad = torch.zeros_like(weight)
-        ranks.add_up([*(weight.grad for weight in moved if weight.grad is not None), loss])
+        ranks.add_up([*(weight.grad for weight in moved if weight.grad is not None), loss, touched])
+        for weight, anywhere in zip(moved, touched.tolist(), strict=True):
+            if not anywhere:  # the optimizer passes over it, and does not decay it
+                weight.grad = None
     return loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -209,6 +210,19 @@ def _known_before(material: Material, settings: FitSettings) -> list[str]:
         notes.append(f"batch_size is {settings.batch_size} and there are {rows} training rows: one step is one epoch")
     if not material.validation:
         notes.append("no validation rows: the adapter of the last step is kept, and nothing stops early")
+    else:
+        notes += _too_late(count_steps(rows, settings.batch_size, settings.epochs, settings.steps), settings)
+    return notes
+
+
+def _too_late(total: int, settings: FitSettings) -> list[str]:
+    """Tell of what waits for more evaluations than there are."""
+    evaluations, notes = math.ceil(total / settings.checkpoint_every), []
+    often = f"there are {evaluations}: lower training.checkpoint_every"
+    if settings.patience is not None and evaluations <= settings.patience:
+        notes.append(f"early stopping waits for {settings.patience} evaluations after the best, and {often}")
+    if settings.plateau is not None and evaluations <= settings.plateau.patience:
+        notes.append(f"the rate is reduced {settings.plateau.patience} evaluations after the best, and {often}")
     return notes
 
 
@@ -258,8 +272,11 @@ def _fitted(course: Course, plan: Plan, passed_over: Sequence[str]) -> Fitted:
     notes = list(passed_over)
     standing = course.guards
     left_out = len({*standing.skip, *(event["step"] for event in standing.events if event["action"] == "skip")})
-    if standing.events:
-        notes.append(f"the guards saw {len(standing.events)} events: see {plan.folder.name}/{GUARDS}")
+    if left_out:
+        notes.append(f"{left_out} of {plan.total} steps were left out: see {plan.folder.name}/{GUARDS}")
+    elif standing.events:
+        seen = f"{len(standing.events)} event{'s' if len(standing.events) > 1 else ''}"
+        notes.append(f"the guards saw {seen}: see {plan.folder.name}/{GUARDS}")
     if course.plateau.reductions:
         notes.append(f"the learning rate was reduced {course.plateau.reductions} times on a plateau")
     if course.oom:

@@ -81,19 +81,20 @@ class Observed:
     rise: float
 
 
-def machine_for(device: str, dtype: torch.dtype, rough: bool) -> Machine:
+def machine_for(device: str, dtype: torch.dtype, rough: bool, again: bool = False) -> Machine:
     """Return the constants of this machine: measured before, else measured now, else those that ship with Luthier.
 
     Args:
         device: "cpu", "mps" or "cuda". dtype: of the base. rough: do not measure now.
+        again: measure now although that was done before, as on a machine that was busy then; what was kept stays where
+            that fails.
     """
-    found = known(device, dtype)
-    if found is not None:
-        return found
-    if not rough:
-        found = calibrate(device, dtype)
+    kept = known(device, dtype)
+    if kept is not None and not again:
+        return kept
+    found = None if rough else calibrate(device, dtype)
     if found is None:
-        return shipped(device, dtype)
+        return kept or shipped(device, dtype)
     remember(device, dtype, found)
     return found
 

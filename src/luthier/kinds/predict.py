@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-    from luthier.engine.batches import Measured
+    from luthier.engine.batches import Measured, Micro
     from luthier.models.estimate import Cost, Load, Memory, Parameters, Work
     from luthier.models.machine import Machine
     from luthier.models.targets import TargetMatch, Targets
@@ -57,11 +57,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What is predicted of a training: its work, peak memory in GiB by part, and seconds."""
+    """What is predicted of a training.
+
+    Attributes:
+        work: what it asks of the machine. memory: its peak in GiB, by part. seconds: that it takes.
+        examples: how many are held at once, where tokens are most; None where parts of examples are.
+    """
 
     work: Work
     memory: Memory
     seconds: float
+    examples: int | None
 
 
 def predict(asked: Asked, machine: Machine, cost: Cost | None = None) -> Predicted:
@@ -70,14 +76,19 @@ def predict(asked: Asked, machine: Machine, cost: Cost | None = None) -> Predict
 
     config, method = asked.config, asked.adapter.method
     cost = cost or estimate.cost_per_token(config, asked.adapter, asked.dtype, asked.longest)
-    work = work_of(asked)
+    work, examples = _walked(asked)
     memory = estimate.memory(config, asked.parameters, method, asked.dtype, cost, work, machine)
     seconds = machine.seconds.times(estimate.work(config, asked.parameters, method, cost, work))
-    return Predicted(work, memory, seconds)
+    return Predicted(work, memory, seconds, examples)
 
 
 def work_of(asked: Asked) -> Work:
     """Return what a training asks of a machine, from the micro-batches that the trainer will make."""
+    return _walked(asked)[0]
+
+
+def _walked(asked: Asked) -> tuple[Work, int | None]:
+    """Return the work of a training, and how many examples are held at once where tokens are most."""
     from luthier.engine.batches import rows_of_step
     from luthier.engine.settings import FitSettings
     from luthier.kinds import kind_named
@@ -88,21 +99,41 @@ def work_of(asked: Asked) -> Work:
     padded = learn.pads(asked.config)
     micro = FitSettings(token_budget=token_budget(asked.config, asked.device)).micro(asked.device, padded)
     walked = min(asked.steps, WALKED_STEPS)
-    longest, loads = (0, 0, 0), []
+    longest, loads, examples = (0, 0, 0), [], None
     for step in range(1, walked + 1):
         chosen = [rows[row] for row in rows_of_step(step, len(rows), asked.batch_size, asked.seed)]
         size, load = learn.reading(asked.config, asked.device, chosen, micro)
-        longest = max(longest, size, key=lambda one: one[0] * one[1])
+        if size[0] * size[1] > longest[0] * longest[1]:
+            longest, examples = size, _held(chosen, micro, size, load)
         loads.append(load)
     evaluations = math.ceil(asked.steps / asked.checkpoint_every)
     read = learn.reading(asked.config, asked.device, asked.held_out, micro)[1] if asked.held_out else Load()
-    return Work(
+    work = Work(
         longest,
         steps=asked.steps,
         saves=evaluations + 1,  # one before the first step
         learned=_sum(loads, asked.steps / walked),
         read=_sum([read], evaluations),
     )
+    return work, examples
+
+
+def _held(rows: Sequence[Measured], micro: Micro, size: tuple[int, int, int], load: Load) -> int | None:
+    """Return how many rows of a step are held at once, where tokens are most; None where parts of rows are.
+
+    Args:
+        rows: of the step. micro: how it is cut. size, load: how it is read, in which one flat sequence is one example.
+    """
+    from luthier.engine.batches import micro_batches
+
+    if micro[2]:
+        return size[0]
+    if load.times > 1:  # gradients are cached: texts are read by length, whatever rows they are of
+        return None
+    if size[1] == sum(row.tokens for row in rows):
+        return len(rows)
+    parts = micro_batches(range(len(rows)), rows, *micro)
+    return len(max(parts, key=lambda part: sum(rows[row].tokens for row in part)))
 
 
 def _sum(loads: Sequence[Load], times: float) -> Load:

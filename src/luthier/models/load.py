@@ -176,7 +176,7 @@ def load_causal(base: Base, dtype: str = "auto", method: str = "lora") -> PreTra
         settings["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
         )
-        settings["device_map"] = {"": 0}
+        settings["device_map"] = {"": torch.cuda.current_device()}
     return load_weights(base, AutoModelForCausalLM.from_pretrained, settings)
 
 

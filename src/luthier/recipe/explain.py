@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from luthier.errors import did_you_mean
@@ -97,10 +99,33 @@ def _remedy(key: Key, entry: Entry | None) -> str:
         dotted = f"{key.dotted}.{child}"
         if word in literals(all_keys()[dotted].field.annotation):
             return f"Did you mean '{dotted}: {word}'?"
-    otherwise = f"It means: {key.field.description}." if key.field.description else ""
+    otherwise = _action(key)
     if entry and entry.text and entry.value is not None and inner(key.field.annotation, list):
         otherwise = f"Write a list: {key.name}: [{entry.text}]."
     return did_you_mean(word, [str(one) for one in literals(key.field.annotation)], otherwise)
+
+
+def _action(key: Key) -> str:
+    """Return what to write instead, and what the key means."""
+    default = key.field.get_default(call_default_factory=True)
+    if key.sections:
+        action = "Write its keys below it."
+    elif key.field.is_required() or default in ([], {}):
+        action = f"Give {describe(key)}."
+    elif default is None:
+        action = f"Give {describe(key)}, which is the default."
+    else:
+        action = f"Give {describe(key)}; the default is {_written(default)}."
+    return f"{action} It means: {key.field.description}." if key.field.description else action
+
+
+def _written(value: Any) -> str:
+    """Return a default as one would write it in a recipe."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _shown(entry: Entry) -> str:

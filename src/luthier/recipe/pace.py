@@ -78,9 +78,18 @@ class Schedule(Section):
     @model_validator(mode="before")
     @classmethod
     def _plateau_has_its_section(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("name") == "plateau" and not values.get("plateau"):
+        if isinstance(values, dict) and values.get("name") == "plateau" and "plateau" not in values:
             return {**values, "plateau": {}}
         return values
+
+    @model_validator(mode="after")
+    def _plateau_is_not_off(self) -> Self:
+        if self.name == "plateau" and self.plateau is None:
+            key = "training.schedule.plateau"
+            words = f"The schedule plateau is constant but for its reductions, and {key} is off"
+            remedy = f"Remove {key} or set it to on; for a rate that is never reduced choose the name constant."
+            raise ContradictionError(words, key, remedy)
+        return self
 
     @model_validator(mode="after")
     def _reads_what_is_given(self) -> Self:

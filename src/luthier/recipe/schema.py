@@ -136,7 +136,12 @@ class Adapter(Section):
     r: int = Field(8, ge=1, le=1024, description="rank of the low-rank matrices")
     alpha: float = Field(16, gt=0, description="scale; the update is multiplied by alpha / r (rslora: alpha / sqrt r)")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
-    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="names of the modules to adapt")
+    targets: Literal["all-linear"] | list[Annotated[str, Field(min_length=1)]] = Field(
+        "all-linear",
+        min_length=1,
+        description="names of the modules to adapt",
+        json_schema_extra={"form": "the name of a module"},
+    )
     allow_unmatched: bool = Field(False, description="go on although a target matches no module")
     share: float = Field(1.0, gt=0, le=1, description="share of what was learned that is kept; the rest stays the base")
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 # The others wait while rank 0 prepares data. A rank that dies does not make the rest wait: the launcher ends them.
 PATIENCE = timedelta(days=7)
+MEETING = timedelta(minutes=30)  # until all have started
+OF_A_LAUNCHER = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_ADDR", "MASTER_PORT"),
+    *("TORCHELASTIC_", "ACCELERATE_", "FSDP_", "LUTHIER_DIVIDES"),
+)
 FSDP, DIVIDES = "ACCELERATE_USE_FSDP", "LUTHIER_DIVIDES"
 BUCKET = 2**23  # values that are added up in one message, 32 MiB of float32
 
@@ -55,13 +60,14 @@ def join() -> None:
 
     Raises:
         UserError: the environment names several processes, and not which one this is, or it asks to divide the model
-            among them in a way that is not done.
+            among them in a way that is not done. StageError: not all came.
     """
     _heed_division()
     if size() == 1:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
 
     if dist.is_initialized():
         return
@@ -75,7 +81,9 @@ def join() -> None:
     cuda = torch.cuda.is_available() and not _says("ACCELERATE_USE_CPU")
     if cuda:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    store = PrefixStore("luthier", _meet())
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=size(), timeout=PATIENCE)
 
 
 def leave() -> None:
@@ -90,7 +98,7 @@ def leave() -> None:
 
 def apart() -> dict[str, str]:
     """Return the environment for a process that is started by one of these and is none of them."""
-    return {**os.environ, "WORLD_SIZE": "1"}
+    return {name: value for name, value in os.environ.items() if not name.startswith(OF_A_LAUNCHER)}
 
 
 def share(value: Any = None) -> Any:
@@ -135,17 +143,52 @@ def wait() -> None:
     gather(None)
 
 
+def parted() -> StageError:
+    """Return the error for when the others cannot be reached any more."""
+    return StageError(
+        "Another process of this work has ended.",
+        f"process {rank()} of {size()}",
+        "See what that process told. Run again: training goes on from the last checkpoint.",
+    )
+
+
+def lost(error: BaseException) -> bool:
+    """Tell whether an error means that another process cannot be reached: torch names the library that tried."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+def _meet() -> Any:
+    """Return the store of the launcher when every process has come to it.
+
+    Raises:
+        StageError: some did not come: one that ended on another machine does not end those here.
+    """
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, _, _ = next(iter(rendezvous("env://", timeout=MEETING)))
+        store.set(f"here/{rank()}", "")
+        store.wait([f"here/{one}" for one in range(size())], MEETING)
+    except (dist.DistError, RuntimeError) as error:
+        raise StageError(
+            f"Not all of {size()} processes came within {MEETING.total_seconds() / 60:.0f} minutes.",
+            f"process {rank()} of {size()}",
+            "See what the others told, and start all again.",
+        ) from error
+    store.set_timeout(PATIENCE)
+    return store
+
+
 @contextmanager
 def _together() -> Iterator[None]:
     """Tell what it means when the others cannot be reached any more."""
     try:
         yield
     except RuntimeError as error:
-        raise StageError(
-            "Another process of this work has ended.",
-            f"process {rank()} of {size()}",
-            "See what that process told. Run again: training goes on from the last checkpoint.",
-        ) from error
+        raise parted() from error
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -15,8 +15,6 @@ from luthier.run.folder import RunFolder
 from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
-
     from luthier.engine.batches import Measured
     from luthier.kinds.base import MaskProof
     from luthier.kinds.predict import Asked
@@ -81,11 +79,13 @@ def make_plan(
     """Return the plan of a training on these rows, ready for JSON.
 
     Nothing is loaded but the configuration and, where it is at hand, the tokenizer. Keys: `base`, `parameters`,
-    `targets`, `memory_gib`, `steps`, `micro_batch`, `tokens`, `seconds`, `cost`, `mask`, `advice`, `notes`.
+    `targets`, `memory_gib`, `steps`, `micro_batch`, `tokens`, `seconds`, `cost`, `mask`, `advice`, `notes`. The
+    `examples` of `micro_batch` are None where no whole examples are held at once.
 
     Args:
-        calibrate: measure this machine where that was not done yet, which takes some 20 seconds; None: where the
-            training will take minutes. price: of an hour of this machine, in dollars; None: `cost` is None.
+        calibrate: measure this machine, also where that was done before, which takes some 20 seconds; None: where it
+            was not and the training will take minutes. price: of an hour of this machine, in dollars; None: `cost` is
+            None.
         say: is told when the machine is measured.
 
     Raises:
@@ -111,20 +111,20 @@ def make_plan(
     parts = {**asdict(found.memory), "total": found.memory.total}
     seconds = _told_seconds(recipe, found.seconds, machine)
     advice, warned = _advice(asked, machine, rows, recipe, parts["total"])
-    longest = found.work.longest
+    held = found.work.longest
     return {
         "base": _told_base(base, asked),
         "parameters": {**asdict(asked.parameters), "percent": round(asked.parameters.percent, 4)},
         "targets": [_told_target(match) for match in report],
         "memory_gib": {name: round(value, 3) for name, value in parts.items()},
         "steps": asked.steps,
-        "micro_batch": {"examples": longest[0], "tokens": longest[0] * longest[1]},
+        "micro_batch": {"examples": found.examples, "tokens": held[0] * held[1]},
         "tokens": _told_tokens(rows, recipe.data.max_length),
         "seconds": seconds,
         "cost": _told_cost(seconds["estimate"], price),
         "mask": _told_mask(rows),
         "advice": advice,
-        "notes": [*rows.notes, *warned, *_warnings(recipe, asked.config, base)],
+        "notes": [*rows.notes, *warned, *_warnings(recipe, asked, base)],
     }
 
 
@@ -163,17 +163,17 @@ def _asked(
 
 
 def _machine(asked: Asked, cost: Cost, calibrate: bool | None, say: Callable[[str], None]) -> Machine:
-    """Return what work costs here; measure it where that is asked for, or worth its time."""
+    """Return what work costs here; measure it where that is asked for, or worth its time and not done yet."""
     from luthier.kinds.calibrate import machine_for
     from luthier.kinds.predict import predict
 
-    machine = machine_for(asked.device, asked.dtype, rough=True)
-    if machine.measured or calibrate is False:
-        return machine
-    if calibrate is None and predict(asked, machine, cost).seconds < WORTH_MEASURING:
-        return machine
-    say("  measuring this machine: some short trainings, once, about 20 seconds")
-    return machine_for(asked.device, asked.dtype, rough=False)
+    if not calibrate:
+        machine = machine_for(asked.device, asked.dtype, rough=True)
+        known = machine.measured or calibrate is False
+        if known or predict(asked, machine, cost).seconds < WORTH_MEASURING:
+            return machine
+    say("  measuring this machine: some short trainings, about 20 seconds")
+    return machine_for(asked.device, asked.dtype, rough=False, again=True)
 
 
 def _count(recipe: Recipe, base: Base, rows: Sequence[Row], trained: bool = False) -> Counted:
@@ -306,12 +306,22 @@ def _told_mask(rows: Counted) -> dict[str, Any]:
     return {"available": True, **asdict(rows.mask)}
 
 
-def _warnings(recipe: Recipe, config: PretrainedConfig, base: Base) -> list[str]:
+def _how_long(training: Training, rows: int) -> list[str]:
+    """Return what the user should know of how long the recipe asks to train."""
+    told = []
+    if rows < training.batch_size:  # as the training tells it
+        told.append(f"batch_size is {training.batch_size} and there are {rows} training rows: one step is one epoch")
+    if training.steps is not None and "epochs" in training.model_fields_set:
+        told.append(f"training.epochs is not read, as training.steps is given: {training.steps:,} steps are taken")
+    return told
+
+
+def _warnings(recipe: Recipe, asked: Asked, base: Base) -> list[str]:
     from luthier.models.load import check_four_bit
 
-    told = []
-    context = getattr(config, "max_position_embeddings", None)
-    if not getattr(config, "alibi", False) and context and recipe.data.max_length > context:
+    told = _how_long(recipe.training, len(asked.train))
+    context = getattr(asked.config, "max_position_embeddings", None)
+    if not getattr(asked.config, "alibi", False) and context and recipe.data.max_length > context:
         told.append(f"data.max_length is {recipe.data.max_length}, but {base.name} reads {context} tokens at most")
     if recipe.adapter.method == "qlora":
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from luthier.errors import GateError, UserError
 from luthier.run import ranks
 from luthier.run.atomic import write_json, write_jsonl
 from luthier.run.folder import RunFolder, TrainingFolder
-from luthier.run.progress import Progress
+from luthier.run.progress import Advance, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,11 @@ class Sides:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What all trainings of a run have in common: who is taught what, and how. `notes`: of the tokenizer."""
+    """What all trainings of a run have in common: who is taught what, and how.
+
+    Attributes:
+        notes: what to say of tokenizer, machine and rows.
+    """
 
     recipe: Recipe
     kind: Kind
@@ -53,6 +58,29 @@ class Lesson:
     sides: Sides
     threads: Threads
     notes: Sequence[str]
+
+
+class Heard:
+    """A progress that keeps the lines it told, so that no note is told twice."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lines: set[str] = set()
+
+    def say(self, line: str) -> None:
+        """Tell one line."""
+        self._lines.add(line)
+        self._progress.say(line)
+
+    def task(self, name: str, total: int | None = None, unit: str = "rows") -> AbstractContextManager[Advance]:
+        """Open a task, see `Progress`."""
+        return self._progress.task(name, total, unit)
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Tell the notes that were not told yet."""
+        for note in notes:
+            if f"  {note}" not in self._lines:
+                self.say(f"  {note}")
 
 
 OF_SEEDS = ("best_validation_loss", "steps", "seconds", "adapter_proof")
@@ -81,6 +109,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, An
             hold.
     """
     lesson = _lesson(recipe, folder)
+    Heard(progress).note(lesson.notes)
     seeds = recipe.training.seeds or [recipe.seed]
     reports, held_out = [], None
     for place, seed in enumerate(seeds):
@@ -120,7 +149,8 @@ def _lesson(recipe: Recipe, folder: RunFolder) -> Lesson:
     settings = fit_settings(recipe, dtype)
     tokenizer, notes = kind.model.load_tokenizer(base)
     sides = _sides(folder, kind, tokenizer, recipe.data.max_length)
-    return Lesson(recipe, kind, base, dtype, settings, tokenizer, sides, threads, notes)
+    told = [*notes, *filter(None, [threads.warning]), *sides.notes]
+    return Lesson(recipe, kind, base, dtype, settings, tokenizer, sides, threads, told)
 
 
 def _train_once(
@@ -140,6 +170,7 @@ def _train_once(
     from luthier.models.load import device_type
 
     peak.begin(device_type())
+    heard = Heard(progress)
     recipe, kind, base, sides = lesson.recipe, lesson.kind, lesson.base, lesson.sides
     encoded, validation, tokenizer = sides.train, sides.validation, lesson.tokenizer
     model = _adapted(lesson, seed)
@@ -147,14 +178,16 @@ def _train_once(
     before = lora.snapshot(model, probe)
     _to_device(model)
     taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), seed)
+    heard.note(taught.notes)
     for name, lines in taught.tables.items() if ranks.leads() else ():
         write_jsonl(where.path / f"{name}.jsonl", lines)
     if held_out is None:
         held_out = taught.material.validation
         _check_room(model, recipe.training, where, bool(held_out))
     taught = replace(taught, material=replace(taught.material, validation=held_out))
-    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, where.difficulties, progress)
-    fitted, path = fit_on_path(model, taught, lesson.settings, where.path, progress, seed)
+    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, where.difficulties, heard)
+    fitted, path = fit_on_path(model, taught, lesson.settings, where.path, heard, seed)
+    heard.note(fitted.notes)
     path["threads"] = lesson.threads.told
     if not ranks.leads():
         return {}, held_out
@@ -165,7 +198,6 @@ def _train_once(
     tokenizer.save_pretrained(str(where.adapter))
     proof = lora.prove_adapter(model, before, where.adapter, probe)
     trainable, total = lora.count_parameters(model)
-    warned = filter(None, [lesson.threads.warning])
     report = {
         **asdict(fitted),
         "trainable": trainable,
@@ -177,7 +209,7 @@ def _train_once(
         "path": path,
         "peak_memory_gib": round(peak.peak_gib(device_type()), 3),
         "rows": {"train": len(encoded.examples), "validation": len(validation.examples) if validation else 0},
-        "notes": [*lesson.notes, *warned, *sides.notes, *taught.notes, *fitted.notes],
+        "notes": [*lesson.notes, *taught.notes, *fitted.notes],
     }
     write_json(where.report, report)
     _gate(proof, where)

@@ -18,6 +18,7 @@ from luthier.kinds.causal_lm.loss import KEEP, Head, find_head, handed_through
 from luthier.kinds.causal_lm.rows import IGNORED, Example
 from luthier.models.estimate import Load
 from luthier.models.segments import confined, flat_inputs, innermost, likely, prove
+from luthier.run import ranks
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -85,17 +86,18 @@ def material(
         path["loss_because"] = found
     with confined(model):
         proof = prove(model, train.examples[0].input_ids)
-    path |= {"batches": "flat" if proof.holds else "padded", "segment_proof": proof.told}
+    flat = all(ranks.gather(proof.holds))  # alike on machines that are not
+    path |= {"batches": "flat" if flat else "padded", "segment_proof": proof.told}
     pad_id = int(tokenizer.pad_token_id or 0)
     return Taught(
         Material(
             train.examples,
             validation.examples if validation else (),
-            flatten if proof.holds else partial(collate, pad_id=pad_id),
+            flatten if flat else partial(collate, pad_id=pad_id),
             partial(loss_sum, head=head),
             measure,
-            padded=not proof.holds,
-            around=confined if proof.holds else nullcontext,
+            padded=not flat,
+            around=confined if flat else nullcontext,
             chance=math.log(innermost(model).config.vocab_size),  # type: ignore[arg-type, union-attr]
         ),
         path=path,
