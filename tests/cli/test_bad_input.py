@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,20 @@ def test_settings_out_of_bounds_are_refused_all_at_once(luthier: Luthier, own_fo
     assert not (own_folder / "runs").exists()
 
 
+@pytest.mark.parametrize("verb", ["plan", "train"])
+@pytest.mark.parametrize(("value", "given"), [("[]", "an empty list"), ("[q_proj, '']", "['q_proj', '']")])
+def test_targets_that_name_nothing_are_refused(
+    verb: str, value: str, given: str, luthier: Luthier, own_folder: Path, tiny_base: Path
+) -> None:
+    (own_folder / "rows.jsonl").write_text("\n".join(GOOD))
+    told = luthier(verb, write_recipe(own_folder, tiny_base, "rows.jsonl"), "--set", f"adapter.targets={value}")
+    assert told.status == 2, told.err
+    assert told.err.count("luthier:") == told.err.count("what to do:") == 1
+    assert "adapter.targets must be all-linear, or a list with at least one item" in told.err
+    assert f", not {given}." in told.err
+    assert not (own_folder / "runs").exists()
+
+
 @pytest.mark.parametrize("rate", ["0", "-1e-4"])
 def test_a_learning_rate_that_teaches_nothing_is_refused(rate: str, own_folder: Path, tiny_base: Path) -> None:
     from luthier.errors import UserError
@@ -188,7 +203,30 @@ def test_a_batch_larger_than_the_data_is_told(process: Luthier, own_folder: Path
     settings = ("--set", "training.batch_size=5000", "--set", "training.learning_rate=0.01")
     told = process("train", write_recipe(own_folder, tiny_base, "rows.jsonl"), *settings)
     assert told.status == 0, told.err
-    assert "batch_size is 5000 and there are 14 training rows: one step is one epoch" in told.err
+    assert told.err.count("batch_size is 5000 and there are 14 training rows: one step is one epoch") == 1
+
+
+def test_what_a_training_notes_is_told(
+    luthier: Luthier, own_folder: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each note of train.json stands on standard error, once, whether it was known before the training or after."""
+    ticks = count()
+    monkeypatch.setattr("luthier.engine.threads._busy", lambda: (tick := next(ticks), tick))  # every core is busy
+    (own_folder / "rows.jsonl").write_text("\n".join(GOOD))
+    settings = {
+        "data.max_length": "28", "training.steps": "6", "training.checkpoint_every": "2",
+        "training.learning_rate": "0.01", "training.schedule.plateau": "{patience: 1, threshold: 9}",
+        "training.batch_size": "50",
+    }  # fmt: skip
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    told = luthier("train", write_recipe(own_folder, tiny_base, "rows.jsonl"), *words)
+    assert told.status == 0, told.err
+    [report] = (own_folder / "runs").rglob("train.json")
+    notes = json.loads(report.read_text())["notes"]
+    for part in ("other programs use", "training rows lost", "batch_size is 50", "the learning rate was reduced"):
+        assert any(part in note for note in notes), notes
+    lines = told.err.splitlines()
+    assert [lines.count(f"  {note}") for note in notes] == [1] * len(notes)
 
 
 ASKED = "Why does the river bank near the old mill flood in spring, and who pays the bill?"

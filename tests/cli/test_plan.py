@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_text_shows_the_trained_tokens(recipe: Path) -> None:
     text = render(plan_of(load_recipe(str(recipe)).recipe))
     assert "proven for" in text
     assert text.count("<|im_end|>⟧") == 3
+
+
+def test_what_the_recipe_says_of_the_length_is_noted(luthier: Luthier, recipe: Path) -> None:
+    settings = ("--set", "training.steps=2", "--set", "training.batch_size=5000")
+    told = luthier("plan", recipe, "--no-calibrate", *settings)
+    assert told.status == 0, told.err
+    assert "note        batch_size is 5000 and there are 42 training rows: one step is one epoch" in told.out
+    assert "note        training.epochs is not read, as training.steps is given: 2 steps are taken" in told.out
+    micro_batch = re.search(r"the largest micro-batch has (\d+) examples, [\d,]+ tokens", told.out)
+    assert micro_batch and int(micro_batch[1]) > 1
 
 
 def test_unmatched_targets_exit_with_3(recipe: Path) -> None:
@@ -58,6 +69,9 @@ def test_colours_only_where_there_are_some() -> None:
         },
     }  # fmt: skip
     plain, green = render(told), render(told, colours=True)
+    assert "the largest micro-batch has 1 example, 8 tokens\n" in plain
+    parts = {**told, "micro_batch": {"examples": None, "tokens": 1024}}
+    assert "the largest micro-batch has 1,024 tokens\n" in render(parts)
     assert "\033" not in plain and "asked ⟦said" in plain and plain.endswith("said ⟧")
     assert "\033[30;42msaid" in green and "⟦" not in green
     assert "[…]" in plain

@@ -25,10 +25,13 @@ data: {{source: rows.jsonl, near_duplicates: off, split: {{train: 0.6, validatio
 training: {{{training}}}
 """
 WORDS = ("analyst", "baker", "carpenter", "driver", "engineer", "florist", "gardener", "hatter", "judge", "keeper")
-# Of 40 rows four have a question that leaves no room for an answer; of 50 titles some are held back.
+# Of 40 rows eight have a question that leaves no room for an answer; of 50 titles some are held back.
 INPUTS = {
     "causal-lm": "prompt,completion\n"
-    + "".join(f"{'why ' * (80 if number % 10 == 0 else 1)}{number},so {number}\n" for number in range(40)),
+    + "".join(
+        f"{' '.join(f'w{number}x{place}' for place in range(1 if number % 5 else 40))},so {number}\n"
+        for number in range(40)
+    ),
     "embedding": "title,family\n"
     + "".join(f"{rank} {word},{word}\n" for word in WORDS for rank in ("junior", "senior", "lead", "head", "chief")),
 }

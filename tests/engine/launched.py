@@ -8,15 +8,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from luthier.engine.batches import Measured, measure_language
 from luthier.engine.guards import GuardSettings
+from luthier.engine.loop import StepTrainer
 from luthier.engine.sharding import divide
 from luthier.engine.trainer import FitSettings, Material, fit
 from luthier.run import ranks
@@ -81,6 +84,28 @@ def stopping(loss: Any, number: int) -> Any:
     return asked
 
 
+def uneven(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+    """The model is called once for each row of even length and twice for the others, as a pool is read in parts."""
+    summed, count = loss_sum(model, batch)
+    for length in batch["attention_mask"].sum(1).tolist():
+        if length % 2:
+            model(input_ids=batch["input_ids"][:1])
+    return summed, count
+
+
+@contextmanager
+def scaled() -> Iterator[None]:
+    """Give trainers the loss scaler of float16, on the CPU."""
+    init = StepTrainer.__init__
+
+    def made(self: StepTrainer, *args: Any, **told: Any) -> None:
+        init(self, *args, **told)
+        self.accelerator.scaler, self.accelerator.native_amp = torch.amp.GradScaler("cpu"), True  # type: ignore[attr-defined]
+
+    with patch.object(StepTrainer, "__init__", made):
+        yield
+
+
 def slow(example: Example) -> Measured:
     """The last process is late: the others have reached the first step, and written, before it begins."""
     if last() and ranks.size() > 1:
@@ -94,36 +119,42 @@ def bad_rows() -> list[Example]:
     return rows
 
 
+def told_of(name: str) -> dict[str, Any]:
+    """Return what a case changes: its rows, their loss, what else the material has, and settings."""
+    at_once = {"token_budget": 10**4, "overhead_tokens": 10**6}
+    told: dict[str, Callable[[], dict[str, Any]]] = {
+        "plain": lambda: {"settings": {"token_budget": 60 + 30 * ranks.rank()}},  # as where machines differ in threads
+        "late": lambda: {"more": {"measure": slow}, "settings": {"guards": GuardSettings()}},
+        "one row a step": lambda: {"settings": {"batch_size": 1}},
+        "scaled, one row a step": lambda: {"settings": {"batch_size": 1}, "scaled": True},
+        "one validation row": lambda: {"held": examples(1, 1)},
+        "nan": lambda: {
+            "train": bad_rows(),
+            "loss": poisoned,
+            "settings": {"guards": GuardSettings(on_nonfinite="return"), "token_budget": 1},
+        },
+        "memory": lambda: {"loss": tight(), "settings": at_once},
+        "whole step": lambda: {"more": {"whole_step": whole}},
+        "several passes": lambda: {"more": {"whole_step": whole}, "loss": uneven},
+        "stopped": lambda: {"loss": stopping(loss_sum, 3), "settings": at_once},
+        "resumed": lambda: {"settings": at_once | {"token_budget": 30}},
+    }
+    return told[name]()
+
+
 def case(name: str, base: Path, folder: Path) -> dict[str, Any]:
     """Train one of the cases and return what came out."""
-    train, held, loss, more, changes = examples(20), examples(6, 1), loss_sum, {}, {}
-    if name == "plain":
-        changes = {"token_budget": 60 + 30 * ranks.rank()}  # as where machines differ in threads
-    elif name == "late":
-        more = {"measure": slow}
-        changes = {"guards": GuardSettings()}
-    elif name == "one row a step":
-        changes = {"batch_size": 1}
-    elif name == "one validation row":
-        held = examples(1, 1)
-    elif name == "nan":
-        train, loss = bad_rows(), poisoned
-        changes = {"guards": GuardSettings(on_nonfinite="return"), "token_budget": 1}
-    elif name == "memory":
-        loss = tight()  # type: ignore[assignment]
-        changes = {"token_budget": 10**4, "overhead_tokens": 10**6}
-    elif name == "whole step":
-        more = {"whole_step": whole}
-    elif name in ("stopped", "resumed"):
-        loss = stopping(loss_sum, 3) if name == "stopped" else loss_sum
-        changes = {"token_budget": 10**4 if name == "stopped" else 30, "overhead_tokens": 10**6}
+    told = told_of(name)
+    train, held, loss = told.get("train", examples(20)), told.get("held", examples(6, 1)), told.get("loss", loss_sum)
+    more, changes = told.get("more", {}), told.get("settings", {})
     model = model_at(base)
     material = Material(train, held, collate, loss, **more)
     division = divide(model, replace(material, loss_sum=loss_sum), "cpu") if ranks.divides() else None
     stopped = None
     made: Any = None
     try:
-        made = fit(model, material, FitSettings(**(SETTINGS | changes)), folder, seed=7)
+        with scaled() if told.get("scaled") else nullcontext():
+            made = fit(model, material, FitSettings(**(SETTINGS | changes)), folder, seed=7)
     except SystemExit as ended:
         stopped = ended.code
     every = ranks.gather([float(value.double().sum()) for value in weights(model).values()])

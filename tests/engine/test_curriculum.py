@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.engine import checkpoints
+from luthier.engine import checkpoints, difficulty
 from luthier.engine.batches import epoch_order, rows_of_step, steps_per_epoch
 from luthier.engine.curriculum import SHAPES, Curriculum, Pacing
 from luthier.engine.plateau import Plateau
@@ -108,6 +108,10 @@ def test_equal_rows_come_in_an_order_drawn_from_the_seed() -> None:
     firsts = {Curriculum([0.0] * 9 + [1.0] * 9, pacing, 2, 18)(18, seed, 0)[0] for seed in range(40)}
     assert len(firsts) > 4
     assert max(firsts) < 9
+
+
+def test_an_order_may_have_a_place_for_the_empty_text() -> None:
+    assert difficulty.from_labels([("a:1", ""), ("a:2", "hard")], "level", ["", "hard"]) == [0.0, 1.0]
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,53 @@ def test_a_left_out_step_moves_nothing(base: Path, tmp_path: Path) -> None:
     assert {float(one["step"]) for one in state.values()} == {4.0}
 
 
+def broken_once(number: int, times: int = 1) -> Any:
+    """The validation loss is NaN in its evaluation `number`, from 0, and in the next ones up to `times` of them."""
+    calls = [0]
+
+    def loss(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+        summed, count = loss_sum(model, batch)
+        if model.training:
+            return summed, count
+        calls[0] += 1
+        return (summed * math.nan if number < calls[0] <= number + times else summed), count
+
+    return loss
+
+
+def held_out_run(base: Path, folder: Path, loss: Any, **settings: Any) -> tuple[Fitted, Any]:
+    model = model_at(base)
+    material = Material(examples(ROWS), examples(1, 1), collate, loss)
+    told = {"batch_size": BATCH, "learning_rate": 5e-3, "checkpoint_every": 1, "steps": 4} | settings
+    return fit(model, material, FitSettings(**told), folder, seed=SEED), model
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_validation_loss_of_nan_is_told_and_is_never_the_best(number: int, base: Path, tmp_path: Path) -> None:
+    """With nothing to leave out, training goes on as ever and judges by the other evaluations."""
+    made, _ = held_out_run(base, tmp_path / "a", broken_once(number))
+    held_out_run(base, tmp_path / "b", loss_sum)
+    [event] = lines(tmp_path / "a" / "guards.jsonl")
+    assert (event["what"], event["step"], event["action"]) == ("non-finite validation loss", number + 1, "tell")
+    told, usual = (
+        [line["validation_loss"] for line in lines(tmp_path / one / "metrics.jsonl") if "validation_loss" in line]
+        for one in ("a", "b")
+    )
+    others = {place + 1: loss for place, loss in enumerate(usual) if place != number}
+    assert told == [others.get(place + 1) for place in range(4)]
+    assert made.best_validation_loss == min(others.values()) == others[made.best_step or 0]
+
+
+def test_validation_losses_of_nan_use_up_patience(base: Path, tmp_path: Path) -> None:
+    made, _ = held_out_run(base, tmp_path, broken_once(1, 9), patience=2, steps=9)
+    assert (made.steps, made.stopped_early, made.best_step) == (3, True, 1)
+
+
+def test_a_validation_loss_of_nan_can_end_a_training(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"The validation loss is nan at step 2.*Training stopped after this step"):
+        held_out_run(base, tmp_path, broken_once(1), guards=GuardSettings(on_nonfinite="stop"))
+
+
 def test_nan_in_every_batch_stops_with_what_was_seen(base: Path, tmp_path: Path) -> None:
     def broken(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
         summed, count = loss_sum(model, batch)

@@ -26,6 +26,16 @@ def test_the_first_signal_asks_and_the_second_ends() -> None:
         stop.raise_again()
 
 
+def test_a_first_signal_that_comes_after_another_processs_is_not_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with stoppable(told.append) as stop:
+        stop.signal, stop.agreed = signal.SIGTERM, True  # as `together.agree` passes it on
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not told
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_sigterm_ends_with_its_status() -> None:
     with stoppable(lambda _: None) as stop:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from luthier.engine import together
 from luthier.run import ranks
 from tests.engine.launched import case
 from tests.tiny import make
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CASES = ("plain", "late", "one row a step", "one validation row", "nan", "memory", "whole step", "resumed", "stopped")
+CASES = (
+    *(
+        "plain",
+        "late",
+        "one row a step",
+        "scaled, one row a step",
+        "one validation row",
+        "nan",
+        "memory",
+        "whole step",
+        "several passes",
+    ),
+    *("resumed", "stopped"),
+)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")  # each on a free port
 LAUNCH = (sys.executable, *TORCHRUN, "-m", "tests.engine.launched")
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
@@ -27,7 +44,7 @@ def two(base: Path, folder: Path, *names: str, **environment: str) -> Told:
     out = folder / "2.json"
     command = [*LAUNCH, base, folder / "2", out, *names]
     heard = {**os.environ, **environment}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=heard, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     told: Told = json.loads(out.read_text())
     return told
@@ -169,6 +186,31 @@ def test_one_process_divides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks.join()
     assert not ranks.divides()
     assert os.environ["ACCELERATE_USE_FSDP"] == "false"
+
+
+def test_a_process_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end on another machine ends nobody here, so waiting has to have an end."""
+    from luthier.errors import StageError
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "MEETING", timedelta(seconds=2))
+    with pytest.raises(StageError, match="Not all of 2 processes came"):
+        ranks.join()
+
+
+def test_what_no_process_has_a_gradient_of_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient of zero would have the optimizer decay it, which one process does not."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(ranks, "add_up", lambda tensors: [one.mul_(2) for one in tensors])
+    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    used.grad = torch.ones(2)
+    loss = together.add_gradients([used, unused], [torch.tensor(1.5)], torch.device("cpu"))
+    assert (used.grad.tolist(), unused.grad, float(loss)) == ([2.0, 2.0], None, 3.0)
 
 
 def test_an_incomplete_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

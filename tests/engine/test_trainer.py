@@ -18,6 +18,7 @@ import torch
 from luthier.engine import checkpoints
 from luthier.engine.batches import rows_of_step
 from luthier.engine.guards import GuardSettings
+from luthier.engine.plateau import Plateau
 from luthier.engine.schedules import Schedule
 from luthier.engine.trainer import FitSettings, Material, fit
 from luthier.errors import StageError, UserError
@@ -304,6 +305,17 @@ def test_a_batch_larger_than_the_data_is_one_step_an_epoch(base: Path, tmp_path:
     assert (made.steps, made.epochs, made.best_step) == (2, 2.0, None)
     assert "3 training rows" in made.notes[0]
     assert "no validation rows" in made.notes[1]
+
+
+def test_what_waits_for_more_evaluations_than_there_are_is_told(base: Path, tmp_path: Path) -> None:
+    waiting = {"patience": 3, "plateau": Plateau(patience=2), "steps": 4}
+    made = train(model_at(base), tmp_path / "a", **waiting, checkpoint_every=2, held_out=2)
+    assert [note.partition(",")[0] for note in made.notes] == [
+        "early stopping waits for 3 evaluations after the best",
+        "the rate is reduced 2 evaluations after the best",
+    ]
+    made = train(model_at(base), tmp_path / "b", **waiting, checkpoint_every=1, held_out=2)
+    assert made.notes == ()
 
 
 def test_epochs_may_be_fractional_and_steps_override(base: Path, tmp_path: Path) -> None:

@@ -57,6 +57,23 @@ def test_an_embedding_step_is_held_whole_until_gradients_are_cached() -> None:
     assert (many.longest[1], many.learned.times) == (1024, 2)
 
 
+@pytest.mark.parametrize("question", [
+    asked([64] * 640),
+    replace(asked([64] * 640), batch_size=640),
+    asked([64] * 640, base="falcon-rw-1b"),  # padded
+    asked([64] * 200, "embedding", "all-mpnet-base-v2"),
+])  # fmt: skip
+def test_examples_are_rows_and_not_sequences(question: predict.Asked) -> None:
+    found = predict.predict(question, HERE)
+    assert found.examples is not None and found.examples > 1
+    assert 64 * found.examples == found.work.longest[0] * found.work.longest[1]
+
+
+def test_parts_of_examples_are_not_counted() -> None:
+    cached = replace(asked([32] * 2000, "embedding", "all-mpnet-base-v2"), batch_size=1024)
+    assert predict.predict(cached, HERE).examples is None
+
+
 @pytest.mark.parametrize("there", [1.9, 1.75])
 def test_advice_fits_when_it_is_applied(there: float) -> None:
     question = asked([1900] * 4 + [100] * 60)

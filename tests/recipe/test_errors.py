@@ -116,6 +116,30 @@ def test_one_error(failing: Failing, text: str, place: str, problem: str, remedy
 
 
 @pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("training: {learning_rate: 0}", "Give a number above 0 and below 1; the default is 0.0002. It means: peak"),
+        ("training: {learning_rate: -1e-4}", "Give a number above 0 and below 1; the default is 0.0002. It means: "),
+        ("training: {learning_rate: 1e3}", "Give a number above 0 and below 1; the default is 0.0002. It means: peak"),
+        ("training: {steps: 0}", "Give a whole number of at least 1, or off, which is the default. It means: optim"),
+        ("training: {early_stopping: {patience: 0}}", "Give a whole number of at least 1; the default is 3. It mean"),
+        ("training: {checkpoint_every: 0}", "Give a whole number of at least 1; the default is 100. It means: optim"),
+        ("  near_duplicates: 2", "Give a number above 0 and at most 1, or off; the default is 0.85. It means: Jac"),
+        ("  augment: {target: 0}", "Give a whole number of at least 1. It means: how many training rows"),
+        ("export: {merged: 7}", "Give true or false; the default is true. It means: base and adapter"),
+        ("report: {formats: []}", "slides or infographic; the default is [html]. It means: files to write"),
+        ("  fields: 7", "Give a mapping from text to text. It means: Luthier's field name"),
+        ("training: 7", "Write its keys below it."),
+    ],
+)
+def test_what_to_do_is_an_action(failing: Failing, line: str, remedy: str) -> None:
+    """The range and the default come from the schema; what the key means comes second."""
+    (error,) = failing(f"{MINIMAL}{line}\n")
+    assert remedy in error.remedy
+    assert error.remedy.startswith(("Give ", "Write "))
+
+
+@pytest.mark.parametrize(
     ("text", "place", "problem", "remedy"),
     [
         ("", "recipe.yaml", "The recipe is empty.", "luthier init"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,11 @@ def test_what_is_planned_is_what_the_trainer_is_given(llama: Path) -> None:
     batches = Steps(
         encoded.examples, measured, (7, 4, planned.seed), lambda part: part, FitSettings().micro("cpu", padded=False)
     )
-    largest = max(
-        sum(len(one.input_ids) for one in part) for step in range(7) for part in batches[step]["micro_batches"]
-    )
-    assert told["steps"] == 7 and told["micro_batch"]["tokens"] == largest
+    parts = [part for step in range(7) for part in batches[step]["micro_batches"]]
+    largest = max(parts, key=lambda part: sum(len(one.input_ids) for one in part))
+    tokens = sum(len(one.input_ids) for one in largest)
+    assert told["steps"] == 7 and told["micro_batch"] == {"examples": len(largest), "tokens": tokens}
+    assert len(largest) > 1, "one flat sequence of several rows"
 
 
 def test_truncation_is_predicted(llama: Path) -> None:
@@ -205,9 +207,27 @@ def test_a_machine_is_measured_where_training_is_long_or_it_is_asked(
     assert make_plan(long, rows(10), say=said.append)["seconds"]["calibrated"]
     assert len(said) == len(calls) == 1
     # From now on every plan has it.
-    assert make_plan(recipe(llama), rows(10), calibrate=True, say=said.append)["seconds"]["calibrated"]
-    assert make_plan(recipe(llama), rows(10), calibrate=False, say=said.append)["seconds"]["calibrated"]
+    for calibrate_ in (None, False):
+        assert make_plan(long, rows(10), calibrate=calibrate_, say=said.append)["seconds"]["calibrated"]
     assert len(said) == len(calls) == 1
+
+
+def test_a_machine_is_measured_again_where_that_is_asked(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    busy = replace(HERE, seconds=machine.Seconds(step=9.0))
+    found: list[machine.Machine | None] = [None, HERE, busy]
+    monkeypatch.setattr(calibrate, "calibrate", lambda *_: found.pop())
+
+    def seconds(**asked: Any) -> float:
+        told = make_plan(recipe(llama, training={"steps": 2}), rows(10), **asked)["seconds"]
+        assert told["calibrated"]
+        return float(told["estimate"])
+
+    said: list[str] = []
+    assert seconds(calibrate=True, say=said.append) == seconds() == 18.0
+    assert seconds(calibrate=True, say=said.append) == seconds() < 1.0
+    assert seconds(calibrate=True, say=said.append) < 1.0, "what was kept stays where measuring fails"
+    assert len(said) == 3 and not found
 
 
 def test_qlora_without_a_device_is_noted(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +236,21 @@ def test_qlora_without_a_device_is_noted(llama: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     notes = make_plan(recipe(llama, adapter={"method": "qlora"}), rows(8))["notes"]
     assert "qlora needs a CUDA device, and this machine has none." in notes
+
+
+def test_a_batch_larger_than_the_data_is_noted(llama: Path) -> None:
+    [note] = [one for one in make_plan(recipe(llama, training={"batch_size": 50}), rows(8))["notes"] if "batch" in one]
+    assert note == "batch_size is 50 and there are 8 training rows: one step is one epoch"
+    assert not any("batch" in one for one in make_plan(recipe(llama, training={"batch_size": 8}), rows(8))["notes"])
+
+
+@pytest.mark.parametrize(("training", "noted"), [
+    ({"steps": 4, "epochs": 3}, True), ({"steps": 4}, False), ({"epochs": 3}, False),
+    ({"steps": None, "epochs": 3}, False),
+])  # fmt: skip
+def test_epochs_beside_steps_are_noted(llama: Path, training: dict[str, Any], noted: bool) -> None:
+    told = "training.epochs is not read, as training.steps is given: 4 steps are taken"
+    assert (told in make_plan(recipe(llama, training=training), rows(8))["notes"]) is noted
 
 
 def test_no_rows(llama: Path) -> None:

@@ -300,6 +300,8 @@ def test_a_curriculum_by_loss_measures_the_base_once(
     ("values", "order", "words"),
     [
         ([None, *range(11)], [], "1 of 12 training rows have no field 'difficulty'"),
+        (["", "  ", *range(10)], [], "2 of 12 training rows have no field 'difficulty'"),
+        (["", *["easy", "hard"] * 5, "easy"], ["easy", "hard"], "1 of 12 training rows have no field 'difficulty'"),
         (["easy", "hard"] * 6, [], "are no numbers: 'easy', 'hard'"),
         (["easy", "hard"] * 6, ["easy", "medium"], "not in training.curriculum.order, which is easy, medium: 'hard'"),
         ([3] * 12, [], "All 12 training rows have the same difficulty"),

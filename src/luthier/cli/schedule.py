@@ -115,6 +115,7 @@ def training_rows(recipe: Recipe, runs: Path) -> tuple[int, str]:
 
     with _prepared(recipe, runs, quiet=True) as folder:
         rows = read_rows(folder.rows("train"))
+        # what is prepared aside has no record
         where = f" of run {folder.id}" if folder.record.is_file() else ", counted by preparing the data now"
     if not rows:
         raise UserError("There are no rows to train on.", "1-data/train.jsonl", "See 1-data/rejected.jsonl.")

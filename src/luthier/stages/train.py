@@ -145,7 +145,8 @@ def _lesson(recipe: Recipe, folder: RunFolder) -> Lesson:
         )
     threads = look_at_cores()
     kind, base = kind_named(recipe.kind), resolve(recipe.model.base)
-    dtype = pick_dtype(recipe.model.dtype, recipe.adapter.method)
+    named = str(pick_dtype(recipe.model.dtype, recipe.adapter.method)).removeprefix("torch.")
+    dtype = pick_dtype(ranks.share(named), recipe.adapter.method)  # "auto" measures: machines may differ
     settings = fit_settings(recipe, dtype)
     tokenizer, notes = kind.model.load_tokenizer(base)
     sides = _sides(folder, kind, tokenizer, recipe.data.max_length)
@@ -334,7 +335,7 @@ def _adapted(lesson: Lesson, seed: int) -> Any:
     """Return the base with a new adapter, on the CPU; 4-bit weights are on their device."""
     from luthier.models import lora
 
-    adapter, dtype = lesson.recipe.adapter, lesson.recipe.model.dtype
+    adapter, dtype = lesson.recipe.adapter, str(lesson.dtype).removeprefix("torch.")
     model = lesson.kind.model.load_base(lesson.base, dtype, adapter.method)
     if adapter.method != "full":
         lora.check_targets(lora.target_report(model, adapter.targets), adapter.allow_unmatched)
