@@ -84,7 +84,7 @@ def plan_of(
     from luthier.run.progress import choose
     from luthier.stages.plan import make_plan
 
-    with _prepared(recipe, runs, quiet) as folder:
+    with prepared(recipe, runs, quiet) as folder:
         train, validation = read_rows(folder.rows("train")), read_rows(folder.rows("validation"))
     return make_plan(recipe, train, validation, calibrate=calibrate, price=price, say=choose(quiet).say)
 
@@ -123,7 +123,7 @@ def render(told: dict[str, Any], colours: bool = False) -> str:
 
 
 @contextmanager
-def _prepared(recipe: Recipe, runs: Path, quiet: bool) -> Iterator[RunFolder]:
+def prepared(recipe: Recipe, runs: Path, quiet: bool) -> Iterator[RunFolder]:
     """Lend the rows of a run that prepared the same data and settings, else prepare them aside."""
     from luthier.pipeline import fingerprint, stage_named
     from luthier.run.folder import RunFolder, list_runs

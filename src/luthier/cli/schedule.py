@@ -107,20 +107,20 @@ def training_rows(recipe: Recipe, runs: Path) -> tuple[int, str]:
     Raises:
         UserError: the data cannot be read, or there is nothing in it to train on.
     """
-    from luthier.cli.plan import _prepared
+    from luthier.cli.plan import prepared
     from luthier.data.rows import read_rows
     from luthier.kinds import kind_named
     from luthier.models.bases import resolve
-    from luthier.stages.plan import _count
+    from luthier.stages.plan import count_rows
 
-    with _prepared(recipe, runs, quiet=True) as folder:
+    with prepared(recipe, runs, quiet=True) as folder:
         rows = read_rows(folder.rows("train"))
         # what is prepared aside has no record
         where = f" of run {folder.id}" if folder.record.is_file() else ", counted by preparing the data now"
     if not rows:
         raise UserError("There are no rows to train on.", "1-data/train.jsonl", "See 1-data/rejected.jsonl.")
     base, (kept, _) = resolve(recipe.model.base), kind_named(recipe.kind).rows.trained_on(rows)
-    counted = _count(recipe, base, kept)
+    counted = count_rows(recipe, base, kept)
     trained = len(counted.measured)
     many = f"{trained:,} of {len(rows):,}" if trained < len(rows) else f"{trained:,}"
     unseen = f", not yet as tokens: the tokenizer of {base.name} is not on this machine" if counted.estimated else ""

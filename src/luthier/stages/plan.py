@@ -143,7 +143,7 @@ def _asked(
     parameters, report = estimate.count(config, adapter, recipe.adapter.allow_unmatched)
     if report:
         adapter = replace(adapter, targets=[match.name for match in report if match.matched])
-    rows, held_out = _count(recipe, base, train, trained=True), _count(recipe, base, validation)
+    rows, held_out = count_rows(recipe, base, train, trained=True), count_rows(recipe, base, validation)
     asked = Asked(
         kind=recipe.kind,
         config=config,
@@ -176,7 +176,7 @@ def _machine(asked: Asked, cost: Cost, calibrate: bool | None, say: Callable[[st
     return machine_for(asked.device, asked.dtype, rough=False, again=True)
 
 
-def _count(recipe: Recipe, base: Base, rows: Sequence[Row], trained: bool = False) -> Counted:
+def count_rows(recipe: Recipe, base: Base, rows: Sequence[Row], trained: bool = False) -> Counted:
     """Count tokens with the base's tokenizer and prove the mask; without the tokenizer estimate from characters."""
     from luthier.kinds import kind_named
     from luthier.kinds.remembered import remembered

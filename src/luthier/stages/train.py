@@ -116,7 +116,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, An
         if len(seeds) > 1:
             progress.say(f"  training seed {seed}, {place + 1} of {len(seeds)}")
         where = folder.training_of(seed if place else None)
-        report, held_out = _train_once(lesson, where, seed, held_out, progress)
+        report, held_out = _train_once(lesson, where, seed, held_out, Heard(progress))
         gc.collect()  # a model that is done with makes room for the next
         reports.append(report)
     if not ranks.leads():
@@ -155,13 +155,13 @@ def _lesson(recipe: Recipe, folder: RunFolder) -> Lesson:
 
 
 def _train_once(
-    lesson: Lesson, where: TrainingFolder, seed: int, held_out: Sequence[Any] | None, progress: Progress
+    lesson: Lesson, where: TrainingFolder, seed: int, held_out: Sequence[Any] | None, heard: Heard
 ) -> tuple[dict[str, Any], Sequence[Any]]:
     """Train with one seed, which decides the adapter's initial weights, the order of the rows and dropout.
 
     Args:
         where: it is written. held_out: what validation losses are measured on, the same for all seeds of a run; None:
-            what the kind makes of the validation rows, which for titles depends on the seed.
+            what the kind makes of the validation rows, which for titles depends on the seed. heard: where to tell.
 
     Returns:
         train.json, empty behind rank 0, and what validation losses were measured on.
@@ -171,7 +171,6 @@ def _train_once(
     from luthier.models.load import device_type
 
     peak.begin(device_type())
-    heard = Heard(progress)
     recipe, kind, base, sides = lesson.recipe, lesson.kind, lesson.base, lesson.sides
     encoded, validation, tokenizer = sides.train, sides.validation, lesson.tokenizer
     model = _adapted(lesson, seed)
