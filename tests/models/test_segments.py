@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,3 +149,25 @@ def test_the_block_mask_of_transformers_keeps_segments_apart_too(tmp_path: Path)
     model = load("llama", tmp_path)
     assert model.config._attn_implementation == "sdpa"
     assert prove(model, [5, 9, 11, 300, 2]).holds
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "supports", "installed", "wanted"),
+    [
+        ("cpu", torch.float32, True, True, segments.NAME),
+        ("mps", torch.bfloat16, True, True, segments.NAME),
+        ("cuda", torch.bfloat16, True, True, "flash_attention_2"),
+        ("cuda", torch.float16, True, True, "flash_attention_2"),
+        ("cuda", torch.bfloat16, True, False, "sdpa"),
+        ("cuda", torch.bfloat16, False, True, "sdpa"),
+        ("cuda", torch.float32, True, True, "sdpa"),
+    ],
+)
+def test_the_attention_of_segments_is_chosen_by_device_precision_and_what_is_installed(
+    device: str, dtype: torch.dtype, supports: bool, installed: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "is_flash_attn_2_available", lambda: installed)
+    weight = SimpleNamespace(device=torch.device(device), dtype=dtype)
+    config = SimpleNamespace(_attn_implementation="sdpa")
+    model = SimpleNamespace(parameters=lambda: iter([weight]), config=config, _supports_flash_attn=supports)
+    assert segments.chosen(model) == wanted

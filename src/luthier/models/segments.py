@@ -2,8 +2,9 @@
 
 A flat micro-batch is one sequence of all its rows; position ids begin again with each. Attention is the only part of a
 transformer in which tokens meet, so it is done segment by segment, by an attention function registered with
-transformers (`AttentionInterface`). No mask is built. On CUDA the model keeps its own attention: FlashAttention's
-variable-length kernel, or SDPA with the block mask that transformers builds from the position ids.
+transformers (`AttentionInterface`). No mask is built. On CUDA it is FlashAttention's variable-length kernel where
+flash-attn is installed and the model can use it, else the model's own: SDPA with the block mask that transformers
+builds from the position ids.
 
 Whether this is right for a model is proven with numbers before each training, not looked up by name: ALiBi, positions
 counted from a mask, convolutions and the like make it wrong.
@@ -21,10 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from luthier.models.attention import eager_up_to
 
-NAME = "luthier_segments"
+NAME, FLASH = "luthier_segments", "flash_attention_2"
+HALF = (torch.bfloat16, torch.float16)  # what FlashAttention computes in
 ROUNDING = 64  # units in the last place that two orders of summation may differ by, of the largest logit
 TELLING = 8  # how many times that difference mixing up the segments must change the logits
 
@@ -90,18 +93,27 @@ def flat_inputs(lengths: Tensor, implementation: str) -> dict[str, Any]:
 
 @contextmanager
 def confined(model: nn.Module) -> Iterator[None]:
-    """Let a transformers model attend by segments, until the end of the block; on CUDA it keeps its own attention."""
+    """Let a transformers model attend by segments, until the end of the block."""
     inner: Any = innermost(model)
     before = inner.config._attn_implementation
-    if next(inner.parameters()).device.type == "cuda":
-        yield
-        return
     AttentionInterface.register(NAME, attend)
-    _switch(inner, NAME)
+    _switch(inner, chosen(inner))
     try:
         yield
     finally:
         _switch(inner, before)
+
+
+def chosen(inner: Any) -> str:
+    """Return the name of the attention that keeps segments of a transformers model apart at the least cost.
+
+    On CUDA it is one that transformers knows: only they read position ids or the edges of segments there.
+    """
+    weight, own = next(inner.parameters()), str(inner.config._attn_implementation)
+    if weight.device.type != "cuda":
+        return NAME
+    flash = weight.dtype in HALF and getattr(inner, "_supports_flash_attn", False) and is_flash_attn_2_available()
+    return FLASH if flash else own
 
 
 def prove(model: nn.Module, ids: Sequence[int]) -> SegmentProof:
