@@ -44,7 +44,7 @@ def two(base: Path, folder: Path, *names: str, **environment: str) -> Told:
     out = folder / "2.json"
     command = [*LAUNCH, base, folder / "2", out, *names]
     heard = {**os.environ, **environment}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     told: Told = json.loads(out.read_text())
     return told
@@ -112,7 +112,7 @@ def test_a_divided_base_stops_and_goes_on_like_any(
 def test_memory_that_runs_out_in_a_divided_base_ends_all(base: Path, tmp_path: Path) -> None:
     words = [*LAUNCH, base, tmp_path / "2", tmp_path / "2.json", "memory"]
     heard = {**os.environ, **FSDP}
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=120)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=heard, check=False, timeout=600)
     assert done.returncode != 0
     assert "Memory ran out at step 2, while the base is divided" in done.stderr
 

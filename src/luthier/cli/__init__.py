@@ -18,7 +18,7 @@ from luthier.errors import UserError
 from luthier.version import __version__
 
 INTERRUPTED = 130
-LEADER_TELLS = 3.0  # seconds in which a launcher ends the others once rank 0 has told and left
+LEADER_TELLS = 10.0  # seconds in which a launcher ends the others once rank 0 has told and left
 
 app = typer.Typer(
     name="luthier",
