@@ -295,8 +295,9 @@ def _run_stage(stage: Stage, recipe: Recipe, folder: RunFolder, now: Fingerprint
         told = getattr(_module(stage), stage.name)(recipe, folder, progress) or {}
         seconds = time.monotonic() - started
         write_manifest(target, stage.name, now, seconds)
-    except KeyboardInterrupt:
-        mark_stage(folder, stage.name, "failed", error="interrupted from the keyboard")
+    except (KeyboardInterrupt, SystemExit) as ended:
+        by = "from the keyboard" if isinstance(ended, KeyboardInterrupt) else "by a signal"
+        mark_stage(folder, stage.name, "stopped", error=f"interrupted {by}; the same command goes on from here")
         raise
     except Exception as error:
         _record_failure(folder, stage, error)
