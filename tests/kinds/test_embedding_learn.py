@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from luthier.kinds.embedding.partners import Partners
 from luthier.kinds.embedding.rows import encode
 from luthier.models import lora, sentence
 from luthier.models.bases import Base, resolve
+from luthier.run import ranks
 from tests.kinds import encoders
 from tests.kinds.encoders import texts, titles
 
@@ -261,6 +263,23 @@ def test_hard_negatives_are_near_and_of_no_related_family(base: Base) -> None:
     for example in found.material.train:
         assert len(example.texts) == 1 + counted[example.id]
         assert len(found.material.vary(example, 0).texts) == 2 + counted[example.id]
+
+
+def test_of_several_processes_one_mines_and_all_have_its_negatives(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, model = encoded(base, titles()), adapted(base)
+    tokenizer = KIND.model.load_tokenizer(base)[0]
+    said: list[Any] = []
+
+    def taught() -> list[Any]:
+        objective = Objective(hard_negatives=(2, 0.0))
+        return list(KIND.learn.material(model, read, None, tokenizer, base, objective, seed=0).material.train)
+
+    monkeypatch.setattr(ranks, "share", lambda value=None: said.append(json.loads(json.dumps(value))) or said[0])
+    alone = taught()
+    monkeypatch.setattr(ranks, "leads", lambda: False)
+    assert taught() == alone
+    assert any(len(example.texts) > 1 for example in alone)
+    assert said[1] is None
 
 
 def test_validation_rows_are_measured_in_fixed_pools(base: Base) -> None:

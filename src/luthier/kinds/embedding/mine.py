@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from luthier.kinds.embedding.rows import Example, Text
+from luthier.run import ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,11 +42,34 @@ def mine(
     for example in examples:
         for text in example.texts[:2]:
             owners.setdefault(tuple(text.input_ids), (example.id, text))
-    place = {tokens: number for number, tokens in enumerate(owners)}
     pool = [text for _, text in owners.values()]
     names = [name for name, _ in owners.values()]
-    vectors = vectors_of(pool).numpy()
+    looked = _look(examples, partners, vectors_of(pool).numpy(), pool, (count, margin)) if ranks.leads() else None
     made, lines, found = [], [], 0
+    # Rank 0 decides: on unlike machines similarities that are nearly equal may fall otherwise.
+    for example, (positive, chosen) in zip(examples, ranks.share(looked), strict=True):
+        found += len(chosen)
+        made.append(dataclasses.replace(example, texts=(*example.texts, *(pool[at] for at, _ in chosen))))
+        negatives = [{"id": names[at], "similarity": round(similarity, 4)} for at, similarity in chosen]
+        lines.append({"id": example.id, "positive": round(positive, 4), "negatives": negatives})
+    return made, lines, f"{found} hard negatives were mined for {len(examples)} rows"
+
+
+def _look(
+    examples: Sequence[Example],
+    partners: Partners,
+    vectors: np.ndarray[Any, Any],
+    pool: Sequence[Text],
+    limits: tuple[int, float],
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Return for each row the similarity to its positive, and its negatives: place in the pool, similarity.
+
+    Args:
+        vectors: of the pool. limits: negatives of a row at most, and the margin; see `mine`.
+    """
+    count, margin = limits
+    place = {tuple(text.input_ids): number for number, text in enumerate(pool)}
+    found = []
     for start in range(0, len(examples), BLOCK):
         block = examples[start : start + BLOCK]
         anchors = vectors[[place[tuple(example.input_ids)] for example in block]]
@@ -54,11 +78,8 @@ def mine(
             own = _positives(example, partners)
             positive = float(np.mean([row[place[tuple(text.input_ids)]] for text in own]))
             chosen = _choose(example, own, row, pool, count, positive - margin)
-            found += len(chosen)
-            made.append(dataclasses.replace(example, texts=(*example.texts, *(pool[at] for at in chosen))))
-            negatives = [{"id": names[at], "similarity": round(float(row[at]), 4)} for at in chosen]
-            lines.append({"id": example.id, "positive": round(positive, 4), "negatives": negatives})
-    return made, lines, f"{found} hard negatives were mined for {len(examples)} rows"
+            found.append((positive, [(at, float(row[at])) for at in chosen]))
+    return found
 
 
 def _positives(example: Example, partners: Partners) -> list[Text]:
