@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 import torch
 
 from luthier.engine import together
+from luthier.engine.course import Course
+from luthier.engine.guarding import Guarding
+from luthier.engine.guards import GuardSettings, Seen
 from luthier.run import ranks
 from tests.engine.launched import case
 from tests.tiny import make
@@ -201,6 +205,23 @@ def test_a_process_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ranks, "MEETING", timedelta(seconds=2))
     with pytest.raises(StageError, match="Not all of 2 processes came"):
         ranks.join()
+
+
+def test_what_all_processes_report_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a loss over the whole step each has all rows."""
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, value])
+    course = Course()
+    guarding = Guarding(torch.nn.Linear(1, 1), course, tmp_path, GuardSettings(), None)
+    seen = Seen(1, 0.1, math.nan, 1.0, chance=None, sample=None, scale=None, zeros=None)
+    course.guards.loss.add(1.0)
+    assert guarding.judge(seen, [math.nan], [["a", "b"], ["c"]]) == "non-finite loss"
+    assert course.guards.events[0]["rows"] == ["a", "b", "c"]
+
+
+def test_a_process_that_is_gone_is_known_by_its_errors() -> None:
+    assert ranks.lost(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    assert ranks.lost(torch.distributed.DistNetworkError("the server socket has failed"))
+    assert not ranks.lost(RuntimeError("The size of tensor a (3) must match"))
 
 
 def test_what_no_process_has_a_gradient_of_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

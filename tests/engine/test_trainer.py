@@ -23,6 +23,7 @@ from luthier.engine.schedules import Schedule
 from luthier.engine.trainer import FitSettings, Material, fit
 from luthier.errors import StageError, UserError
 from luthier.run.progress import Silent
+from tests.engine.launched import whole
 from tests.engine.little import Example, collate, examples, loss_sum, model_at, train, weights
 from tests.tiny import make
 
@@ -305,6 +306,23 @@ def test_a_batch_larger_than_the_data_is_one_step_an_epoch(base: Path, tmp_path:
     assert (made.steps, made.epochs, made.best_step) == (2, 2.0, None)
     assert "3 training rows" in made.notes[0]
     assert "no validation rows" in made.notes[1]
+
+
+def test_what_has_a_loss_of_its_own_is_validated_alone(base: Path, tmp_path: Path) -> None:
+    """Read together, two pools would be negatives of each other wherever the token budget has room for both."""
+    sizes: list[int] = []
+
+    def counted(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+        if not model.training:
+            sizes.append(len(batch["input_ids"]))
+        return loss_sum(model, batch)
+
+    for whole_step, expected in ((whole, [1, 1, 1]), (None, [3])):
+        sizes.clear()
+        material = Material(examples(8), examples(3, 1), collate, counted, whole_step=whole_step)
+        settings = FitSettings(steps=1, overhead_tokens=10**6)
+        fit(model_at(base), material, settings, tmp_path / str(len(expected)))
+        assert sizes == expected
 
 
 def test_what_waits_for_more_evaluations_than_there_are_is_told(base: Path, tmp_path: Path) -> None:
