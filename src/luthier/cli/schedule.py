@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +191,9 @@ def _reduced(plateau: Plateau, steps: int, every: int) -> str:
 
 def _never(patience: int, steps: int, every: int) -> str:
     """Return why a patience cannot run out in so many steps, "" when it can: the first evaluation is always a best."""
-    evaluations = math.ceil(steps / every)
+    from luthier.engine.batches import count_evaluations
+
+    evaluations = count_evaluations(steps, every)
     if evaluations > patience:
         return ""
     most = (steps - 1) // patience

@@ -77,6 +77,17 @@ def count_steps(rows: int, batch_size: int, epochs: float, steps: int | None = N
     return max(1, math.ceil(epochs * steps_per_epoch(rows, batch_size) - 1e-9))
 
 
+def count_evaluations(steps: int, every: int) -> int:
+    """Return how often a training is evaluated: after `every` so many optimizer steps, and after the last."""
+    return math.ceil(steps / every)
+
+
+def note_of_size(rows: int, batch_size: int) -> list[str]:
+    """Return what the user should know where a batch is larger than the data, if it is."""
+    told = f"batch_size is {batch_size} and there are {rows} training rows: one step is one epoch"
+    return [told] if rows < batch_size else []
+
+
 @lru_cache(maxsize=2)
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
     """Return the order of the rows in `epoch` (from 0): a permutation drawn from (seed, epoch) alone."""

@@ -20,14 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from luthier.engine import checkpoints, memory, sharding, together
-from luthier.engine.batches import (
-    Measured,
-    Steps,
-    Tensors,
-    fillers,
-    micro_batches,
-    share_of,
-)
+from luthier.engine.batches import Measured, Steps, Tensors, fillers, micro_batches, share_of
 from luthier.engine.course import Course, MetricsLog
 from luthier.engine.guarding import Guarding
 from luthier.engine.guards import OF_VALIDATION, Event
@@ -269,16 +262,22 @@ class StepTrainer(Trainer):
 
         What does not count is read so that all walk through a divided model equally often.
         """
-        measured, share = self._held_out_measured, (ranks.rank(), ranks.size())
+        own = self._held_out_parts(self._micro[0])
+        if not self._divided:
+            return [(part, True) for part in own]
+        measured = self._held_out_measured
         every = range(len(measured))
         if self.plan.material.whole_step is None:
-            more = fillers(every, measured, self._micro, share) if self._divided else []
-            return [(part, True) for part in self._held_out_parts(self._micro[0])] + [(part, False) for part in more]
-        mine = share_of(every, measured, share)  # each row has a loss of its own, and may be read in several passes
-        return [([row], row in mine) for row in every if self._divided or row in mine]
+            more = fillers(every, measured, self._micro, (ranks.rank(), ranks.size()))
+            return [(part, True) for part in own] + [(part, False) for part in more]
+        mine = {row for part in own for row in part}  # a row may be read in several passes: all read all of them
+        return [([row], row in mine) for row in every]
 
     def _held_out_parts(self, budget: int) -> list[list[int]]:
-        """Return the validation rows of this process, cut into micro-batches."""
+        """Return the validation rows of this process, cut into micro-batches.
+
+        Where the loss is of a whole step, each row is one, with a loss of its own.
+        """
         measured = self._held_out_measured
         mine = share_of(range(len(measured)), measured, (ranks.rank(), ranks.size()))
         if self.plan.material.whole_step is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import transformers
 
 from luthier.engine import checkpoints
-from luthier.engine.batches import count_steps, steps_per_epoch
+from luthier.engine.batches import count_evaluations, count_steps, note_of_size, steps_per_epoch
 from luthier.engine.course import Course, MetricsLog
 from luthier.engine.guarding import GUARDS, Return
 from luthier.engine.guards import go_back
@@ -96,7 +95,7 @@ def fit(
     plan = Plan(material, settings, folder, seed, total, fingerprint)
     found = _found(plan)
     course = Course(**found.state)
-    notes = [*found.notes, *_other_processes(course, found.path), *_known_before(material, settings)]
+    notes = [*found.notes, *_other_processes(course, found.path), *_known_before(plan)]
     for note in notes:
         progress.say(f"  {note}")
     if found.path is not None:
@@ -112,7 +111,10 @@ def fit(
                 f"{course.step} with {course.scale:g} times the planned learning rate"
             )
         stop.raise_again()
-    return _fitted(course, plan, notes)
+    fitted = _fitted(course, plan, notes)
+    for note in fitted.notes[len(notes) :]:
+        progress.say(f"  {note}")
+    return fitted
 
 
 def _trained(model: Any, plan: Plan, course: Course, stop: Stop, checkpoint: Path | None, progress: Progress) -> bool:
@@ -203,21 +205,17 @@ def _make_room(model: Any, plan: Plan) -> None:
     checkpoints.require_space(plan.folder, max(wanted, one), f"{most} checkpoints")
 
 
-def _known_before(material: Material, settings: FitSettings) -> list[str]:
+def _known_before(plan: Plan) -> list[str]:
     """Return what the user should know of settings and rows that do not fit well together."""
-    rows, notes = len(material.train), []
-    if rows < settings.batch_size:
-        notes.append(f"batch_size is {settings.batch_size} and there are {rows} training rows: one step is one epoch")
-    if not material.validation:
-        notes.append("no validation rows: the adapter of the last step is kept, and nothing stops early")
-    else:
-        notes += _too_late(count_steps(rows, settings.batch_size, settings.epochs, settings.steps), settings)
-    return notes
+    notes = note_of_size(len(plan.material.train), plan.settings.batch_size)
+    if plan.material.validation:
+        return notes + _too_late(plan.total, plan.settings)
+    return [*notes, "no validation rows: the adapter of the last step is kept, and nothing stops early"]
 
 
 def _too_late(total: int, settings: FitSettings) -> list[str]:
     """Tell of what waits for more evaluations than there are."""
-    evaluations, notes = math.ceil(total / settings.checkpoint_every), []
+    evaluations, notes = count_evaluations(total, settings.checkpoint_every), []
     often = f"there are {evaluations}: lower training.checkpoint_every"
     if settings.patience is not None and evaluations <= settings.patience:
         notes.append(f"early stopping waits for {settings.patience} evaluations after the best, and {often}")

@@ -89,7 +89,7 @@ def work_of(asked: Asked) -> Work:
 
 def _walked(asked: Asked) -> tuple[Work, int | None]:
     """Return the work of a training, and how many examples are held at once where tokens are most."""
-    from luthier.engine.batches import rows_of_step
+    from luthier.engine.batches import count_evaluations, rows_of_step
     from luthier.engine.settings import FitSettings
     from luthier.kinds import kind_named
     from luthier.models.activations import token_budget
@@ -106,7 +106,7 @@ def _walked(asked: Asked) -> tuple[Work, int | None]:
         if size[0] * size[1] > longest[0] * longest[1]:
             longest, examples = size, _held(chosen, micro, size, load)
         loads.append(load)
-    evaluations = math.ceil(asked.steps / asked.checkpoint_every)
+    evaluations = count_evaluations(asked.steps, asked.checkpoint_every)
     read = learn.reading(asked.config, asked.device, asked.held_out, micro)[1] if asked.held_out else Load()
     work = Work(
         longest,

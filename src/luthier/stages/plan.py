@@ -308,9 +308,9 @@ def _told_mask(rows: Counted) -> dict[str, Any]:
 
 def _how_long(training: Training, rows: int) -> list[str]:
     """Return what the user should know of how long the recipe asks to train."""
-    told = []
-    if rows < training.batch_size:  # as the training tells it
-        told.append(f"batch_size is {training.batch_size} and there are {rows} training rows: one step is one epoch")
+    from luthier.engine.batches import note_of_size
+
+    told = note_of_size(rows, training.batch_size)
     if training.steps is not None and "epochs" in training.model_fields_set:
         told.append(f"training.epochs is not read, as training.steps is given: {training.steps:,} steps are taken")
     return told

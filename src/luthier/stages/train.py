@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from luthier.errors import GateError, UserError
 from luthier.run import ranks
 from luthier.run.atomic import write_json, write_jsonl
 from luthier.run.folder import RunFolder, TrainingFolder
-from luthier.run.progress import Advance, Progress
+from luthier.run.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -60,29 +59,6 @@ class Lesson:
     notes: Sequence[str]
 
 
-class Heard:
-    """A progress that keeps the lines it told, so that no note is told twice."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._lines: set[str] = set()
-
-    def say(self, line: str) -> None:
-        """Tell one line."""
-        self._lines.add(line)
-        self._progress.say(line)
-
-    def task(self, name: str, total: int | None = None, unit: str = "rows") -> AbstractContextManager[Advance]:
-        """Open a task, see `Progress`."""
-        return self._progress.task(name, total, unit)
-
-    def note(self, notes: Iterable[str]) -> None:
-        """Tell the notes that were not told yet."""
-        for note in notes:
-            if f"  {note}" not in self._lines:
-                self.say(f"  {note}")
-
-
 OF_SEEDS = ("best_validation_loss", "steps", "seconds", "adapter_proof")
 
 
@@ -109,14 +85,14 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress) -> dict[str, An
             hold.
     """
     lesson = _lesson(recipe, folder)
-    Heard(progress).note(lesson.notes)
+    _note(lesson.notes, progress)
     seeds = recipe.training.seeds or [recipe.seed]
     reports, held_out = [], None
     for place, seed in enumerate(seeds):
         if len(seeds) > 1:
             progress.say(f"  training seed {seed}, {place + 1} of {len(seeds)}")
         where = folder.training_of(seed if place else None)
-        report, held_out = _train_once(lesson, where, seed, held_out, Heard(progress))
+        report, held_out = _train_once(lesson, where, seed, held_out, progress)
         gc.collect()  # a model that is done with makes room for the next
         reports.append(report)
     if not ranks.leads():
@@ -155,13 +131,13 @@ def _lesson(recipe: Recipe, folder: RunFolder) -> Lesson:
 
 
 def _train_once(
-    lesson: Lesson, where: TrainingFolder, seed: int, held_out: Sequence[Any] | None, heard: Heard
+    lesson: Lesson, where: TrainingFolder, seed: int, held_out: Sequence[Any] | None, progress: Progress
 ) -> tuple[dict[str, Any], Sequence[Any]]:
     """Train with one seed, which decides the adapter's initial weights, the order of the rows and dropout.
 
     Args:
         where: it is written. held_out: what validation losses are measured on, the same for all seeds of a run; None:
-            what the kind makes of the validation rows, which for titles depends on the seed. heard: where to tell.
+            what the kind makes of the validation rows, which for titles depends on the seed.
 
     Returns:
         train.json, empty behind rank 0, and what validation losses were measured on.
@@ -178,16 +154,15 @@ def _train_once(
     before = lora.snapshot(model, probe)
     _to_device(model)
     taught = kind.learn.material(model, encoded, validation, tokenizer, base, _objective(recipe.training), seed)
-    heard.note(taught.notes)
+    _note(taught.notes, progress)
     for name, lines in taught.tables.items() if ranks.leads() else ():
         write_jsonl(where.path / f"{name}.jsonl", lines)
     if held_out is None:
         held_out = taught.material.validation
         _check_room(model, recipe.training, where, bool(held_out))
     taught = replace(taught, material=replace(taught.material, validation=held_out))
-    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, where.difficulties, heard)
-    fitted, path = fit_on_path(model, taught, lesson.settings, where.path, heard, seed)
-    heard.note(fitted.notes)
+    taught = _paced(taught, recipe.training.curriculum, sides.rows, model, where.difficulties, progress)
+    fitted, path = fit_on_path(model, taught, lesson.settings, where.path, progress, seed)
     path["threads"] = lesson.threads.told
     if not ranks.leads():
         return {}, held_out
@@ -214,6 +189,11 @@ def _train_once(
     write_json(where.report, report)
     _gate(proof, where)
     return report, held_out
+
+
+def _note(notes: Iterable[str], progress: Progress) -> None:
+    for note in notes:
+        progress.say(f"  {note}")
 
 
 def _check_room(model: Any, training: Training, where: TrainingFolder, validated: bool) -> None:
